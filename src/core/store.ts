@@ -172,7 +172,7 @@ export type RequestResult =
   | { type: "succeeded"; value: string; usage: Usage }
   | { type: "failed"; error: SerializedError; usage?: Usage }
   /** Back to the queue with attempt + 1. A request without an attempt left (`attempt >= maxAttempts`, the first attempt is 1) fails with this error instead. */
-  | { type: "retry"; availableAt: number; error: SerializedError; usage?: Usage };
+  | { type: "retry"; availableAt: number; error: SerializedError; usage?: Usage; /** Delivered instead of the error when no attempt is left. */ value?: string };
 
 export interface SettleRow {
   id: string;

@@ -1,0 +1,107 @@
+import type { Models } from "@google/genai";
+import { parseDuration, type Duration } from "../core/duration.ts";
+import { GembatchError, describe } from "../core/errors.ts";
+import { canonicalJson, digest, toJson } from "../core/json.ts";
+import type { Logger } from "../core/log.ts";
+import { toHeaders } from "./call-options.ts";
+import type { BatchModels, CallOptions, Callable, ChainContext } from "./context.ts";
+import type { Registry } from "./definition.ts";
+import { entryValue, turnStorage, type Turn } from "./turn.ts";
+
+/** What every context of a gembatch shares. */
+export interface ContextParts {
+  /** The official SDK's models on the batch fetch of the current turn. */
+  models: Models;
+  /** The batch fetch for other SDKs, bound to one turn. */
+  createFetch: (turn: Turn) => typeof globalThis.fetch;
+  registry: Registry;
+  log: Logger;
+}
+
+/** The context of one turn. */
+export function createContext(turn: Turn, parts: ContextParts): ChainContext {
+  const { run } = turn;
+  const call = async <Input, Output>(chain: Callable<Input, Output>, input: Input): Promise<Output> =>
+    entryValue(await waitForChild(turn, parts.registry, chain, input)) as Output;
+  let models: BatchModels | undefined;
+  let fetch: typeof globalThis.fetch | undefined;
+  let log: Logger | undefined;
+  return {
+    get models() {
+      return (models ??= createModels(parts.models, turn));
+    },
+    get fetch() {
+      return (fetch ??= parts.createFetch(turn));
+    },
+    step: async <T>(name: string, fn: () => T | Promise<T>) => {
+      if (typeof name !== "string" || name === "") throw new GembatchError("invalid_argument", `A step needs a name, got ${describe(name)}.`);
+      return (await turn.step(name, fn)) as T;
+    },
+    call,
+    map: async <Input, Output>(chain: Callable<Input, Output>, inputs: readonly Input[]) => Promise.all(inputs.map(async (input) => call(chain, input))),
+    sleep: async (duration: Duration) => {
+      const ms = parseDuration(duration, "sleep");
+      await turn.wait("sleep", "z", "", () => ({ entry: { wakeAt: turn.now() + ms } }));
+    },
+    now: () => Number(turn.record("now", "n", "", () => ({ value: String(turn.now()) })) ?? turn.now()),
+    random: () => turn.random(),
+    scope: async <T>(name: string, fn: () => Promise<T>) => {
+      const prefix = turnStorage.getStore()?.prefix ?? "";
+      return turnStorage.run({ turn, prefix: `${prefix}${encodeURIComponent(name)}/`, inStep: false }, fn);
+    },
+    run: { id: run.id, chain: run.chain, attempt: run.attempts + 1 },
+    get signal() {
+      return turn.signal;
+    },
+    get log() {
+      return (log ??= runLogger(parts.log, turn));
+    },
+  };
+}
+
+/** The official models with our options as a second argument; they travel to the fetch as headers. */
+function createModels(models: Models, turn: Turn): BatchModels {
+  // The turn of this context, wherever the call comes from: an emitter or a pool may have lost the async context.
+  const inTurn = <T>(fn: () => T): T => (turnStorage.getStore()?.turn === turn ? fn() : turnStorage.run({ turn, prefix: "", inStep: false }, fn));
+  const own: Pick<BatchModels, "generateContent" | "generateContentStream" | "embedContent"> = {
+    generateContent: (params, options) => inTurn(() => models.generateContent(withOptions(params, options))),
+    generateContentStream: (params, options) => inTurn(() => models.generateContentStream(withOptions(params, options))),
+    embedContent: (params, options) => inTurn(() => models.embedContent(withOptions(params, options))),
+  };
+  return Object.assign(Object.create(models) as Models, own);
+}
+
+function withOptions<P extends { config?: { httpOptions?: { headers?: Record<string, string> } } }>(params: P, options: CallOptions | undefined): P {
+  if (options === undefined) return params;
+  const headers = { ...params.config?.httpOptions?.headers, ...toHeaders(options) };
+  return { ...params, config: { ...params.config, httpOptions: { ...params.config?.httpOptions, headers } } };
+}
+
+function waitForChild(turn: Turn, registry: Registry, chain: Callable<never, unknown>, input: unknown) {
+  const definition = registry.get(chain.name);
+  if (!definition) {
+    throw new GembatchError("unknown_chain", `No chain "${chain.name}" is registered here.`, { hint: "Define it with gembatch.chain() on the same instance." });
+  }
+  const json = toJson(input, `The input of chain "${chain.name}"`);
+  const fingerprint = digest(`${chain.name}\n${canonicalJson(JSON.parse(json))}`);
+  return turn.wait("child", `c:${fingerprint}`, fingerprint, (key) => ({
+    entry: {},
+    start: {
+      id: turn.childId(key),
+      kind: "chain",
+      chain: chain.name,
+      version: definition.version,
+      input: json,
+      fingerprint,
+      priority: turn.run.priority,
+      parent: { run: turn.run.id, key },
+    },
+  }));
+}
+
+function runLogger(log: Logger, turn: Turn): Logger {
+  const write = (level: keyof Logger) => (message: string, fields?: Record<string, unknown>) => {
+    if (!turn.replaying) log[level](message, { run: turn.run.id, chain: turn.run.chain, ...fields });
+  };
+  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+}

@@ -1,0 +1,480 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { GembatchError, deserializeError, serializeError, type SerializedError } from "../core/errors.ts";
+import { digest, toJson } from "../core/json.ts";
+import type { ClaimedRun, CommitResult, Entry, EntryKind, NewEntry, NewRun, TurnCommit, TurnOutcome } from "../core/store.ts";
+import type { OnChange } from "./context.ts";
+import type { Definition } from "./definition.ts";
+
+/** Which turn the running code belongs to; follows every await. */
+export interface TurnScope {
+  turn: Turn;
+  /** Key prefix of `scope()`. */
+  prefix: string;
+  /** Inside `step()`: waits of the run are not possible here. */
+  inStep: boolean;
+}
+
+export const turnStorage = new AsyncLocalStorage<TurnScope>();
+
+/** What a turn needs from its worker. */
+export interface TurnHost {
+  /** Wall clock. */
+  now(): number;
+  /** Entries that one run may have. */
+  maxEntries: number;
+  /** Commits step results under the running claim. */
+  commit(commit: TurnCommit): Promise<CommitResult>;
+  /** Puts the turn back into the rounds after it was idle. */
+  touch(turn: Turn): void;
+  /** The code did something after its turn was over. */
+  late(turn: Turn): void;
+}
+
+/** How a turn stands after one round. */
+export type TurnVerdict =
+  | "going"
+  /** Executes a step or awaits I/O of its own; a call or its end brings it back. */
+  | "idle"
+  /** Settled, or nothing is left but waits. */
+  | "over";
+
+interface OpenWait {
+  resolve: (entry: Entry) => void;
+}
+
+/** Rounds (macrotasks) without a new call after which a turn with open waits is over. */
+const quietRounds = 2;
+
+/**
+ * One execution of a run's code between two waits. Calls that have a recorded result get it, in the order of recording and one per round;
+ * calls that have none are registered and never settle. A turn that is over may be resumed with new results as long as its claim
+ * history has no gap; otherwise it is dropped and the run is replayed.
+ */
+export class Turn {
+  readonly run: ClaimedRun;
+  readonly definition: Definition;
+  readonly #host: TurnHost;
+  readonly #history = new Map<string, Entry>();
+  readonly #occurrences = new Map<string, number>();
+  readonly #asked = new Set<string>();
+  readonly #open = new Map<string, OpenWait>();
+  /** Latest first once sorted: the earliest settlement is released next. */
+  readonly #releases: { entry: Entry; wait: OpenWait }[] = [];
+  #releasesSorted = true;
+  readonly #notes = new Set<string>();
+  #entries: NewEntry[] = [];
+  #starts: NewRun[] = [];
+  #nextNo = 0;
+  /** Settlements this turn knows of. */
+  #seen = 0;
+  /** Every settlement up to this one was loaded from the store. */
+  #loaded = 0;
+  #replayed = 0;
+  #steps = 0;
+  #calls = 0;
+  #callsAtRound = -1;
+  #quiet = 0;
+  #randoms = 0;
+  #result: { value: unknown } | { error: unknown } | undefined;
+  #over = false;
+  #lost = false;
+  #abort: AbortController | undefined;
+  /** Whether the longer wait before judging a divergence was granted. */
+  graceUsed = false;
+
+  constructor(run: ClaimedRun, definition: Definition, history: readonly Entry[], host: TurnHost) {
+    this.run = run;
+    this.definition = definition;
+    this.#host = host;
+    for (const entry of history) this.#learn(entry);
+    this.#replayed = this.#seen;
+  }
+
+  // Life ---------------------------------------------------------------------------------------------------------------
+
+  /** Calls the user's code. `body` is the definition's function with its arguments bound. */
+  start(body: () => unknown): void {
+    turnStorage.run({ turn: this, prefix: "", inStep: false }, () => {
+      let returned: unknown;
+      try {
+        returned = body();
+      } catch (error) {
+        this.#settle({ error });
+        return;
+      }
+      Promise.resolve(returned).then(
+        (value) => this.#settle({ value }),
+        (error: unknown) => this.#settle({ error }),
+      );
+    });
+  }
+
+  /** Goes on under a new claim with what settled since. `entries`: everything after `loaded`. */
+  resume(run: ClaimedRun, entries: readonly Entry[]): void {
+    this.run.epoch = run.epoch;
+    this.run.attempts = run.attempts;
+    this.#over = false;
+    this.#quiet = 0;
+    this.#calls += 1;
+    for (const entry of entries) {
+      if (this.#history.get(entry.key)?.seq !== undefined) {
+        this.#loaded = Math.max(this.#loaded, entry.seq ?? 0);
+        continue;
+      }
+      this.#learn(entry);
+      const wait = this.#open.get(entry.key);
+      if (wait && entry.seq !== undefined) {
+        this.#open.delete(entry.key);
+        this.#release(entry, wait);
+      }
+    }
+    this.#seen = Math.max(this.#seen, this.#loaded);
+  }
+
+  /** The request that a handler run starts with, as it was answered. */
+  firstRequest(): Entry {
+    const entry = [...this.#history.values()].find(({ no }) => no === 0);
+    if (entry?.seq === undefined) throw new GembatchError("store_corrupt", `Run ${this.run.id} was woken without an answer to its request.`);
+    this.#asked.add(entry.key);
+    return entry;
+  }
+
+  /** Settlements up to which the store's history is known here. */
+  get loaded(): number {
+    return this.#loaded;
+  }
+
+  get settled(): boolean {
+    return this.#result !== undefined;
+  }
+
+  get stepsRunning(): number {
+    return this.#steps;
+  }
+
+  /** Grows with every call; tells whether anything happened in between. */
+  get calls(): number {
+    return this.#calls;
+  }
+
+  /** One round: releases one recorded result, or finds out that nothing moves any more. */
+  round(): TurnVerdict {
+    if (this.#result !== undefined && this.#steps === 0) return "over";
+    if (this.#releases.length > 0) {
+      this.#releaseNext();
+      this.#quiet = 0;
+      return "going";
+    }
+    if (this.#calls !== this.#callsAtRound) {
+      this.#callsAtRound = this.#calls;
+      this.#quiet = 0;
+      return "going";
+    }
+    this.#quiet += 1;
+    if (this.#quiet < quietRounds) return "going";
+    if (this.#steps > 0 || this.#open.size === 0) return "idle";
+    return "over";
+  }
+
+  /** Ends the turn and says what to commit. */
+  finish(): TurnCommit {
+    this.#over = true;
+    const outcome = this.#outcome();
+    return this.#commit(outcome, this.#entries.splice(0), this.#starts.splice(0));
+  }
+
+  /** Ends the turn with a failure of ours instead of its own result. */
+  fail(error: GembatchError): TurnCommit {
+    this.#over = true;
+    this.abort();
+    return this.#commit({ type: "failed", error: serializeError(error, error.code) }, [], []);
+  }
+
+  /** Ends the turn without any of its effects, for an operator to decide. */
+  hold(): TurnCommit {
+    this.#over = true;
+    return this.#commit({ type: "held", error: serializeError(new GembatchError("run_held", "Held."), "run_held") }, [], []);
+  }
+
+  /** The commit was taken: what it carried is history now. */
+  committed(result: CommitResult): void {
+    if (result.state === "lost") {
+      this.#lost = true;
+      this.abort();
+    }
+  }
+
+  /** Tells the code that nobody waits for it any more. */
+  abort(): void {
+    this.#abort?.abort();
+  }
+
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    return this.#abort.signal;
+  }
+
+  note(text: string): void {
+    this.#notes.add(text);
+  }
+
+  /** Still giving back what earlier turns recorded. */
+  get replaying(): boolean {
+    return this.#replayed > 0;
+  }
+
+  // What the context's methods do ----------------------------------------------------------------------------------------
+
+  /**
+   * Registers something to wait for and waits. `base` identifies it within its scope; equal bases are told apart by their order. Resolves with the
+   * settled entry, also if it settled with an error; never settles while there is none.
+   */
+  wait(
+    kind: EntryKind,
+    base: string,
+    fingerprint: string,
+    create: (key: string) => { entry: Omit<NewEntry, "key" | "kind" | "fingerprint">; start?: NewRun },
+    onChange?: OnChange,
+  ): Promise<Entry> {
+    const asked = this.#ask(kind, base, fingerprint, onChange);
+    if (asked.late) return never();
+    if (asked.entry === undefined) {
+      const { entry, start } = create(asked.key);
+      this.#add({ key: asked.key, kind, fingerprint, ...entry });
+      if (start) this.#starts.push(start);
+    }
+    return new Promise<Entry>((resolve) => {
+      const wait = { resolve };
+      if (asked.entry?.seq !== undefined) this.#release(asked.entry, wait);
+      else this.#open.set(asked.key, wait);
+    });
+  }
+
+  /** Something that settles at once and is given back at every later turn: the time, a start. */
+  record(kind: EntryKind, base: string, fingerprint: string, create: (key: string) => { value: string; start?: NewRun }): string | undefined {
+    const asked = this.#ask(kind, base, fingerprint, undefined);
+    if (asked.late) return undefined;
+    if (asked.entry) return asked.entry.value;
+    const { value, start } = create(asked.key);
+    this.#add({ key: asked.key, kind, fingerprint, settled: { value } });
+    if (start) this.#starts.push(start);
+    return value;
+  }
+
+  /** Runs `fn` unless its result is recorded; its result is durable before anything sees it. */
+  async step(name: string, fn: () => unknown): Promise<unknown> {
+    const asked = this.#ask("step", `s:${name}`, "", undefined);
+    if (asked.late) return never();
+    if (asked.entry?.seq !== undefined) {
+      const entry = await new Promise<Entry>((resolve) => this.#release(asked.entry!, { resolve }));
+      return entryValue(entry);
+    }
+    this.#steps += 1;
+    try {
+      let settled: { value: string } | { error: SerializedError };
+      try {
+        const scope = turnStorage.getStore()!;
+        const value = await turnStorage.run({ ...scope, inStep: true }, async () => fn());
+        settled = { value: toJson(value, `The value of step "${name}" of run ${this.run.id}`) };
+      } catch (error) {
+        settled = { error: serializeError(error, "run_failed") };
+      }
+      const entry: NewEntry = { key: asked.key, kind: "step", fingerprint: "", settled };
+      this.#checkCount(1);
+      // Only the step: prompts and starts of this turn land together at its end, or not at all.
+      const result = await this.#host.commit(this.#commit({ type: "running" }, [entry], []));
+      if (result.state === "lost") {
+        this.committed(result);
+        return await never();
+      }
+      return entryValue({ no: 0, key: asked.key, kind: "step", fingerprint: "", seq: 0, value: undefined, error: undefined, ...settled });
+    } finally {
+      this.#steps -= 1;
+      this.#calls += 1;
+      this.#host.touch(this);
+    }
+  }
+
+  random(): number {
+    this.#randoms += 1;
+    return Number.parseInt(digestHex(`${this.run.id}\n${this.#randoms}`), 16) / 2 ** 48;
+  }
+
+  /** An id for something that this run starts, the same at every turn. */
+  childId(key: string): string {
+    return `${this.run.id}.${digest(key).slice(0, 12).replaceAll(/[-_]/g, "0")}`;
+  }
+
+  now(): number {
+    return this.#host.now();
+  }
+
+  // Divergence -----------------------------------------------------------------------------------------------------------
+
+  /** Recorded waits that this turn's code did not ask for, although it asked for new ones: code and history disagree. */
+  divergence(): { unasked: Entry[]; added: NewEntry[] } | undefined {
+    const added = this.#entries.filter((entry) => entry.kind === "request" || entry.kind === "child");
+    if (added.length === 0 || this.#history.size === 0) return undefined;
+    const unasked = [...this.#history.values()].filter((entry) => !this.#asked.has(entry.key) && entry.kind !== "now" && entry.kind !== "start");
+    return unasked.length === 0 ? undefined : { unasked, added };
+  }
+
+  // Inside ---------------------------------------------------------------------------------------------------------------
+
+  #ask(kind: EntryKind, base: string, fingerprint: string, onChange: OnChange | undefined): { key: string; entry?: Entry; late: boolean } {
+    if (this.#over || this.#lost || this.#result !== undefined) {
+      if (!this.#lost && this.#result === undefined) this.#host.late(this);
+      return { key: base, late: true };
+    }
+    const scope = turnStorage.getStore();
+    if (scope?.inStep === true && scope.turn === this) {
+      throw new GembatchError("outside_of_run", `Run ${this.run.id} used ${kindWords[kind]} inside step().`, {
+        hint: "A step runs to its end in one go; prompts, sleeps and child runs belong outside of it.",
+      });
+    }
+    this.#calls += 1;
+    this.#host.touch(this);
+    const counted = `${scope?.prefix ?? ""}${base}`;
+    const occurrence = this.#occurrences.get(counted) ?? 0;
+    this.#occurrences.set(counted, occurrence + 1);
+    let key = occurrence === 0 ? counted : `${counted}#${occurrence}`;
+    let entry = this.#history.get(key);
+    if (entry && entry.fingerprint !== fingerprint && onChange !== undefined) {
+      if (onChange === "fail") {
+        throw new GembatchError("non_determinism", `The prompt with key "${base}" of run ${this.run.id} was edited after it was sent.`, {
+          hint: 'Start a new run, or choose onChange "reuse" or "redo".',
+        });
+      }
+      if (onChange === "redo") {
+        this.#asked.add(key);
+        key = `${key}@${fingerprint}`;
+        entry = this.#history.get(key);
+        this.note(`The prompt with key "${base}" was edited; it is asked anew.`);
+      } else {
+        this.note(`The prompt with key "${base}" was edited; the answer to its earlier text is kept.`);
+      }
+    }
+    if (entry) this.#asked.add(key);
+    return entry === undefined ? { key, late: false } : { key, entry, late: false };
+  }
+
+  #add(entry: NewEntry): void {
+    this.#checkCount(1);
+    this.#entries.push(entry);
+  }
+
+  #checkCount(more: number): void {
+    if (this.#nextNo + this.#entries.length + more > this.#host.maxEntries) {
+      throw new GembatchError("too_many_entries", `Run ${this.run.id} has more than ${this.#host.maxEntries} prompts, steps and waits.`, {
+        hint: "Move parts of the work into child runs with call() or map().",
+      });
+    }
+  }
+
+  #learn(entry: Entry): void {
+    this.#history.set(entry.key, entry);
+    this.#nextNo = Math.max(this.#nextNo, entry.no + 1);
+    if (entry.seq !== undefined) {
+      this.#loaded = Math.max(this.#loaded, entry.seq);
+      this.#seen = Math.max(this.#seen, entry.seq);
+    }
+  }
+
+  #release(entry: Entry, wait: OpenWait): void {
+    this.#releases.push({ entry, wait });
+    this.#releasesSorted = false;
+  }
+
+  #releaseNext(): void {
+    if (!this.#releasesSorted) this.#releases.sort((a, b) => (b.entry.seq ?? 0) - (a.entry.seq ?? 0));
+    this.#releasesSorted = true;
+    const next = this.#releases.pop()!;
+    if (this.#replayed > 0) this.#replayed -= 1;
+    next.wait.resolve(next.entry);
+  }
+
+  #settle(result: { value: unknown } | { error: unknown }): void {
+    if (this.#over) {
+      if (!this.#lost) this.#host.late(this);
+      return;
+    }
+    this.#result = result;
+    this.#host.touch(this);
+  }
+
+  #outcome(): TurnOutcome {
+    const result = this.#result;
+    if (result === undefined) return { type: "waiting" };
+    // Prompts that the code sent but did not wait for: nobody would ever read the answers, so nobody pays for them.
+    const dropped = this.#entries.filter((entry) => entry.settled === undefined);
+    if (dropped.length > 0) {
+      this.note(`The run ended without waiting for ${dropped.length} of its prompts or waits; they were not sent.`);
+      this.#entries = this.#entries.filter((entry) => entry.settled !== undefined);
+      const keys = new Set(dropped.map(({ key }) => key));
+      this.#starts = this.#starts.filter((start) => start.parent === undefined || !keys.has(start.parent.key));
+    }
+    if ("value" in result) {
+      try {
+        return { type: "completed", output: toJson(result.value, `The output of run ${this.run.id} (${this.run.chain})`) };
+      } catch (error) {
+        return { type: "failed", error: serializeError(error, "not_serializable") };
+      }
+    }
+    const error = serializeError(result.error, "run_failed");
+    // What a turn that threw asked for is not sent: its next try asks again.
+    this.#entries = [];
+    this.#starts = [];
+    if (this.run.attempts + 1 < this.definition.maxAttempts) {
+      return { type: "retry", at: this.#host.now() + 1_000 * 2 ** this.run.attempts, error };
+    }
+    return { type: "failed", error };
+  }
+
+  /** A commit of these entries; from here on they count as history. */
+  #commit(outcome: TurnOutcome, entries: NewEntry[], starts: NewRun[]): TurnCommit {
+    const commit: TurnCommit = {
+      run: this.run.id,
+      epoch: this.run.epoch,
+      seen: this.#seen,
+      firstNo: this.#nextNo,
+      entries,
+      starts,
+      code: this.definition.code,
+      notes: [...this.#notes],
+      outcome,
+    };
+    for (const { key, kind, fingerprint, settled } of entries) {
+      if (settled) this.#seen += 1;
+      // The store numbers the settlement; here it only matters that there is one.
+      this.#history.set(key, { no: this.#nextNo, key, kind, fingerprint, seq: settled ? 0 : undefined, value: settled?.value, error: settled?.error });
+      this.#asked.add(key);
+      this.#nextNo += 1;
+    }
+    this.#notes.clear();
+    return commit;
+  }
+}
+
+const kindWords: Record<EntryKind, string> = {
+  request: "a prompt",
+  step: "another step",
+  sleep: "sleep()",
+  child: "call() or map()",
+  start: "start() or submit()",
+  now: "now()",
+};
+
+/** A settled entry's value, or its error thrown. */
+export function entryValue(entry: Entry): unknown {
+  if (entry.error) throw deserializeError(entry.error);
+  return entry.value === undefined ? undefined : (JSON.parse(entry.value) as unknown);
+}
+
+/** A promise that never settles: the code behind it is dropped with its turn. */
+export function never(): Promise<never> {
+  return new Promise<never>(() => {});
+}
+
+function digestHex(text: string): string {
+  return Buffer.from(digest(text), "base64url").toString("hex").slice(0, 12);
+}

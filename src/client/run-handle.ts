@@ -1,0 +1,57 @@
+import { GembatchError, deserializeError } from "../core/errors.ts";
+import type { RunRecord } from "../core/store.ts";
+import type { Session } from "./session.ts";
+
+/** One execution of a chain, or of a submitted prompt with its handler. */
+export class RunHandle<Output> {
+  readonly id: string;
+  readonly #session: Session;
+
+  constructor(session: Session, id: string) {
+    this.#session = session;
+    this.id = id;
+  }
+
+  /**
+   * The output, however long it takes. Rejects with the run's failure, with `run_held` or `run_cancelled`, and with `provider_auth` if the
+   * provider does not accept the key (the run itself is unharmed then).
+   */
+  async result(options: { signal?: AbortSignal } = {}): Promise<Output> {
+    const run = await this.#session.withWorker(async () => this.#session.waiters.wait(this.id, options.signal));
+    return outputOf<Output>(run);
+  }
+
+  /** How the run stands now. */
+  async get(): Promise<RunRecord> {
+    const store = await this.#session.store();
+    const [run] = await store.getRuns({ ids: [this.id] });
+    if (!run) throw new GembatchError("run_not_found", `Run ${this.id} does not exist.`);
+    return run;
+  }
+
+  /** Ends the run unless it has ended: queued requests are withdrawn, those in a job are paid and ignored. */
+  async cancel(): Promise<boolean> {
+    const store = await this.#session.store();
+    const changed = await store.cancelRuns({ now: this.#session.parts.clock.now(), ids: [this.id] });
+    this.#session.waiters.notify(this.id);
+    return changed.length > 0;
+  }
+}
+
+/** What an ended run gave, or its failure thrown. */
+export function outputOf<Output>(run: RunRecord): Output {
+  switch (run.state) {
+    case "completed":
+      return run.output as Output;
+    case "cancelled":
+      throw new GembatchError("run_cancelled", `Run ${run.id} (${run.chain}) was cancelled.`);
+    case "held":
+      throw new GembatchError("run_held", `Run ${run.id} (${run.chain}) is held: ${run.error?.message ?? "no reason is recorded"}.`, {
+        hint: "Mend the reason, then gembatch.runs.retry() lets it go on.",
+        ...(run.error ? { cause: deserializeError(run.error) } : {}),
+      });
+    default:
+      if (run.error) throw deserializeError(run.error);
+      throw new GembatchError("run_failed", `Run ${run.id} (${run.chain}) failed.`);
+  }
+}

@@ -1,0 +1,176 @@
+import { hostname } from "node:os";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { createBatchFetch } from "../chain/batch-fetch.ts";
+import { Registry } from "../chain/definition.ts";
+import type { Clock, Random } from "../core/clock.ts";
+import { GembatchError } from "../core/errors.ts";
+import type { Logger } from "../core/log.ts";
+import type { Provider } from "../core/provider.ts";
+import { ProviderError } from "../core/provider.ts";
+import type { Store } from "../core/store.ts";
+import type { Settings } from "../worker/settings.ts";
+import { Worker } from "../worker/worker.ts";
+import { Waiters } from "./waiters.ts";
+
+/** How often "is anything left?" is asked. */
+const idlePollMs = 100;
+
+export interface SessionParts {
+  store: Store;
+  provider: Provider;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  settings: Settings;
+  /** Whether a script that awaits results gets a worker by itself. */
+  autoWorker: boolean;
+}
+
+/** What the faces of one gembatch share: its parts, opened once; its workers; who waits for what. */
+export class Session {
+  readonly parts: SessionParts;
+  readonly registry = new Registry();
+  readonly waiters: Waiters;
+  readonly #workers = new Set<Worker>();
+  #opening: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  readonly #troubleListeners = new Set<(error: Error) => void>();
+
+  constructor(parts: SessionParts) {
+    this.parts = parts;
+    this.waiters = new Waiters(parts.store, parts.clock);
+  }
+
+  /** The open store. Opens it at first use, so that a program can be loaded without touching the disk. */
+  async store(): Promise<Store> {
+    if (this.#closing) throw new GembatchError("closed", "This gembatch is closed.");
+    this.#opening ??= this.parts.store.open().catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    });
+    await this.#opening;
+    return this.parts.store;
+  }
+
+  /** There is new work: tell the workers of this process. */
+  wake(): void {
+    for (const worker of this.#workers) worker.wake();
+  }
+
+  /** Keeps a worker going while `work` is awaited, unless this process has none on purpose. */
+  async withWorker<T>(work: () => Promise<T>): Promise<T> {
+    await this.store();
+    const worker = this.#runningWorker();
+    const release = worker?.hold();
+    try {
+      return await work();
+    } finally {
+      release?.();
+    }
+  }
+
+  /** Resolves when no run is left that can go on by itself; rejects with trouble that only a person can mend. */
+  async waitIdle(signal?: AbortSignal): Promise<void> {
+    const store = await this.store();
+    let trouble: Error | undefined;
+    const stopListening = this.#onTrouble((error) => (trouble = error));
+    try {
+      while (await store.hasLiveRuns()) {
+        signal?.throwIfAborted();
+        if (trouble) throw trouble;
+        await this.parts.clock.sleep(idlePollMs, signal ? { signal } : {});
+      }
+    } finally {
+      stopListening();
+    }
+  }
+
+  createWorker(): Worker {
+    const { store, provider, clock, random, log, settings } = this.parts;
+    const worker: Worker = new Worker({
+      store,
+      providers: new Map([[provider.name, provider]]),
+      clock,
+      random,
+      log,
+      settings,
+      run: {
+        models: provider.createModels(
+          createBatchFetch({ providerFor: () => provider, maxAttempts: settings.retry.maxAttempts, failures: "throw", passThrough: globalThis.fetch }),
+        ),
+        createFetch: (turn) =>
+          createBatchFetch({ turn, providerFor: () => provider, maxAttempts: settings.retry.maxAttempts, failures: "respond", passThrough: globalThis.fetch }),
+        registry: this.registry,
+        log,
+        toResponse: createResponder(provider),
+      },
+      host: { name: hostname(), pid: process.pid },
+      onEnd: (run) => this.waiters.notify(run),
+      onTrouble: (error) => this.#trouble(error),
+    });
+    this.#workers.add(worker);
+    return worker;
+  }
+
+  async stopWorker(worker: Worker): Promise<void> {
+    await worker.stop();
+    this.#workers.delete(worker);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      await Promise.all([...this.#workers].map(async (worker) => worker.stop()));
+      this.waiters.fail(new GembatchError("closed", "This gembatch was closed while a result was awaited.", { hint: "The run goes on when a worker runs again." }));
+      if (this.#opening) {
+        await this.#opening.catch(() => {});
+        await this.parts.store.close();
+      }
+      await this.parts.provider.close();
+    })();
+    return this.#closing;
+  }
+
+  #runningWorker(): Worker | undefined {
+    for (const worker of this.#workers) if (worker.running) return worker;
+    if (!this.parts.autoWorker) return undefined;
+    return this.createWorker().start();
+  }
+
+  #onTrouble(listener: (error: Error) => void): () => void {
+    this.#troubleListeners.add(listener);
+    return () => this.#troubleListeners.delete(listener);
+  }
+
+  /** What only a person can mend must not look like waiting: awaits end with the reason, the runs stay as they are. */
+  #trouble(error: Error): void {
+    const shown = asTrouble(error);
+    if (!shown) return;
+    this.waiters.fail(shown);
+    for (const listener of this.#troubleListeners) listener(shown);
+  }
+}
+
+function asTrouble(error: Error): GembatchError | undefined {
+  if (ProviderError.is(error) && error.failure === "denied") {
+    return new GembatchError("provider_auth", `The provider does not accept the requests: ${error.message}`, {
+      retryable: true,
+      hint: "Nothing is lost: mend it and start again, every run goes on where it stopped.",
+      cause: error,
+    });
+  }
+  return GembatchError.is(error) && error.code.startsWith("store_") ? error : undefined;
+}
+
+/** Turns stored REST responses into the official SDK's response objects by letting the SDK itself "fetch" them. */
+function createResponder(provider: Provider): (text: string) => Promise<unknown> {
+  const stored = new AsyncLocalStorage<string>();
+  const models = provider.createModels(async () => new Response(stored.getStore(), { headers: { "content-type": "application/json" } }));
+  return async (text) => {
+    const body = JSON.parse(text) as { embedding?: unknown };
+    if (body.embedding !== undefined) {
+      return stored.run(JSON.stringify({ embeddings: [body.embedding] }), () => models.embedContent({ model: "stored", contents: "-" }));
+    }
+    // `automaticContinuation` would ask for the rest of a cut answer, and get the same one for ever.
+    return stored.run(text, () => models.generateContent({ model: "stored", contents: "-", config: { automaticContinuation: false } }));
+  };
+}

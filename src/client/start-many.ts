@@ -1,0 +1,69 @@
+import { randomText } from "../core/clock.ts";
+import { GembatchError } from "../core/errors.ts";
+import type { NewRun, Store } from "../core/store.ts";
+import type { Session } from "./session.ts";
+
+/** Runs written by one transaction. */
+const chunkSize = 500;
+/** How long a bulk start holds up the flush without a sign of life. */
+const holdMs = 30_000;
+/** An input that does not come for this long lets what is there be started. */
+const impatienceMs = 500;
+
+/**
+ * Starts a run per input, as fast as the store commits and no faster: the inputs are never all in memory. While it goes on no queue counts as
+ * complete, so that a long list becomes few large batches.
+ */
+export async function startMany<Input>(
+  session: Session,
+  inputs: Iterable<Input> | AsyncIterable<Input>,
+  toRun: (input: Input, index: number) => NewRun,
+  onStarted: (ids: string[], startedNow: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
+  const store = await session.store();
+  const { clock, random } = session.parts;
+  const producer = `p${randomText(random, 16)}`;
+  const hold = async () => store.holdFlush({ producer, until: clock.now() + holdMs });
+  await hold();
+  let heldAt = clock.monotonic();
+  let chunk: NewRun[] = [];
+  let chunkSince = clock.monotonic();
+  const flush = async () => {
+    const runs = chunk;
+    chunk = [];
+    chunkSince = clock.monotonic();
+    if (runs.length > 0) onStarted(runs.map(({ id }) => id), await commitStarts(session, store, runs));
+    if (clock.monotonic() - heldAt < holdMs / 3) return;
+    heldAt = clock.monotonic();
+    await hold();
+  };
+  try {
+    let index = 0;
+    for await (const input of inputs) {
+      signal?.throwIfAborted();
+      chunk.push(toRun(input, index));
+      index += 1;
+      if (chunk.length >= chunkSize || clock.monotonic() - chunkSince > impatienceMs) await flush();
+    }
+    await flush();
+  } finally {
+    await store.holdFlush({ producer, until: 0 });
+    session.wake();
+  }
+}
+
+/** Starts these runs; throws `run_conflict` if an id is taken by a run of something else. Returns how many are new. */
+export async function commitStarts(session: Session, store: Store, runs: NewRun[]): Promise<number> {
+  const outcomes = await store.startRuns({ now: session.parts.clock.now(), runs });
+  session.wake();
+  const conflict = outcomes.indexOf("conflict");
+  if (conflict >= 0) {
+    const { id } = runs[conflict]!;
+    throw new GembatchError("run_conflict", `Run ${JSON.stringify(id)} exists already with another input or chain.`, {
+      hint: "An id stands for one input for ever: use another id, or the id without a change of input.",
+      details: { id },
+    });
+  }
+  return outcomes.filter((outcome) => outcome === "started").length;
+}

@@ -1,0 +1,20 @@
+/**
+ * A local Gemini Developer API for tests and demos: files, batch jobs and direct calls, with every fault as a switch.
+ *
+ * @module
+ */
+export type { EmulatorFaults, Fault, FaultName, FaultRule } from "./emulator/faults.ts";
+export { faultNames } from "./emulator/faults.ts";
+export type { Ledger, LedgerJob, LedgerTotals, PromptCount } from "./emulator/ledger.ts";
+export type {
+  Answer,
+  AnswerInfo,
+  AnswerScript,
+  EmulatorClock,
+  EmulatorLimits,
+  EmulatorOptions,
+  Turnaround,
+  TurnaroundInfo,
+  Upstream,
+} from "./emulator/options.ts";
+export { startEmulator, type Emulator } from "./emulator/server.ts";

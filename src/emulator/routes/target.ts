@@ -1,0 +1,75 @@
+/**
+ * What a request is aimed at. The service puts verbs behind the last colon of a path: `batches/x:cancel`.
+ *
+ * @module
+ */
+
+/** The endpoints, in the words that the ledger and `match` of call faults use. */
+export type Endpoint =
+  | "models.list"
+  | "models.get"
+  | "models.generateContent"
+  | "models.streamGenerateContent"
+  | "models.embedContent"
+  | "models.batchEmbedContents"
+  | "models.countTokens"
+  | "batches.create"
+  | "batches.createEmbeddings"
+  | "batches.get"
+  | "batches.list"
+  | "batches.cancel"
+  | "batches.delete"
+  | "files.upload"
+  | "files.uploadChunk"
+  | "files.get"
+  | "files.list"
+  | "files.delete"
+  | "files.download";
+
+export interface Target {
+  endpoint: Endpoint;
+  version: string;
+  /** Of the model, batch or file; `""` for collections. */
+  id: string;
+}
+
+const modelVerbs: Record<string, Endpoint> = {
+  generateContent: "models.generateContent",
+  streamGenerateContent: "models.streamGenerateContent",
+  embedContent: "models.embedContent",
+  batchEmbedContents: "models.batchEmbedContents",
+  countTokens: "models.countTokens",
+  batchGenerateContent: "batches.create",
+  asyncBatchEmbedContent: "batches.createEmbeddings",
+};
+
+/** Finds the endpoint of a method and a URL path; `undefined` when the service has none there. */
+export function targetOf(method: string, path: string, uploadId: string | undefined): Target | undefined {
+  const match = /^\/(?:(upload|download)\/)?(v1|v1beta|v1alpha)\/(models|batches|files)(?:\/([^/]+))?\/?$/.exec(path);
+  if (!match) return undefined;
+  const [, prefix, version = "", collection, rest = ""] = match;
+  const colon = rest.lastIndexOf(":");
+  const id = decodeURIComponent(colon === -1 ? rest : rest.slice(0, colon));
+  const verb = colon === -1 ? "" : rest.slice(colon + 1);
+  const to = (endpoint: Endpoint | undefined): Target | undefined => endpoint && { endpoint, version, id };
+
+  if (prefix === "upload") {
+    const sends = method === "POST" || method === "PUT";
+    return collection === "files" && rest === "" && sends ? to(uploadId === undefined ? "files.upload" : "files.uploadChunk") : undefined;
+  }
+  if (prefix === "download" && verb !== "download") return undefined;
+  if (collection === "models") {
+    if (method === "GET" && verb === "") return to(id === "" ? "models.list" : "models.get");
+    return method === "POST" && id !== "" ? to(modelVerbs[verb]) : undefined;
+  }
+  if (collection === "batches") {
+    if (method === "POST" && id !== "" && verb === "cancel") return to("batches.cancel");
+    if (verb !== "") return undefined;
+    if (method === "GET") return to(id === "" ? "batches.list" : "batches.get");
+    return method === "DELETE" && id !== "" ? to("batches.delete") : undefined;
+  }
+  if (method === "GET" && verb === "download" && id !== "") return to("files.download");
+  if (verb !== "") return undefined;
+  if (method === "GET") return to(id === "" ? "files.list" : "files.get");
+  return method === "DELETE" && id !== "" ? to("files.delete") : undefined;
+}

@@ -1,0 +1,22 @@
+/**
+ * gembatch: LLM prompt chains as sequential code, at batch prices.
+ *
+ * @module
+ */
+export { Gembatch, type GembatchOptions } from "./client/gembatch.ts";
+export { Chain, type StartManyOptions, type StartOptions } from "./client/chain.ts";
+export { RunHandle } from "./client/run-handle.ts";
+export type { MapItem, MapOptions, MapProgress } from "./client/map-runs.ts";
+export type { EmbedContentRequest, GenerateContentRequest, Handler, HandlerFunction, SubmitOptions } from "./client/submit.ts";
+export type { WorkerHandle } from "./client/worker-handle.ts";
+export type { Stats } from "./client/stats.ts";
+export type { BatchModels, CallOptions, ChainContext, OnChange } from "./chain/context.ts";
+export type { DefinitionOptions } from "./chain/definition.ts";
+export type { BatchingOptions, LaunchOptions, PollingOptions, RetryOptions, WorkerOptions } from "./worker/settings.ts";
+export { GembatchError, type GembatchErrorCode } from "./core/errors.ts";
+export type { Duration } from "./core/duration.ts";
+export type { Logger } from "./core/log.ts";
+export type { Clock, Random } from "./core/clock.ts";
+export { defaultPrices, type Price, type Tier } from "./core/pricing.ts";
+export type { Usage } from "./core/usage.ts";
+export type { BatchRecord, Page, PageOptions, RequestRecord, RunRecord } from "./core/store.ts";

@@ -1,0 +1,231 @@
+import { GembatchError, serializeError } from "../core/errors.ts";
+import { jobToken, laneName, parseRowKey, rowKey } from "../core/keys.ts";
+import { nextPollDelayMs } from "../core/polling.ts";
+import { ProviderError, type BatchRow, type JobInput, type ProviderJob, type StagedInput } from "../core/provider.ts";
+import type { BatchRecord, BatchUpdate } from "../core/store.ts";
+import { fillBatch, type FormStage } from "./form.ts";
+import { settleAll } from "./settle.ts";
+import { eachBatch, messageOf, postpone, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
+
+/** Batches launched side by side. */
+const concurrency = 4;
+/** Members read per page while the input is written. */
+const pageSize = 500;
+/** Looks for a job of an unanswered attempt: soon, then slower. */
+const reconcileDelaysMs = [0, 2_000, 5_000, 15_000, 30_000, 60_000];
+
+/**
+ * Makes a job of each sealed batch, once. Order: input staged, intent durable, deadline checked, one POST, name recorded. Whatever
+ * breaks in between leaves a batch `launching` whose job is looked for by its token before anything is sent again.
+ */
+export async function advanceLaunch(context: PipelineContext, form: FormStage): Promise<StageResult> {
+  const batches = await context.store.claimBatches({
+    worker: context.worker,
+    now: context.clock.now(),
+    providers: [...context.roles()],
+    states: ["forming", "sealed", "launching"],
+    limit: concurrency,
+  });
+  await eachBatch(context, batches, async (batch) => {
+    if (batch.state === "forming") await finishForming(context, batch);
+    else if (batch.state === "launching") await reconcile(context, form, batch);
+    else await launch(context, form, batch);
+  });
+  return { worked: batches.length > 0 };
+}
+
+/** A process died while it filled this batch: what is in it goes. */
+async function finishForming(context: PipelineContext, batch: BatchRecord): Promise<void> {
+  await fillBatch(context, { batch: batch.id, lane: batch.lane, limits: { requests: 0, bytes: 0, tokens: 0 }, maxActive: Infinity });
+}
+
+async function launch(context: PipelineContext, form: FormStage, batch: BatchRecord): Promise<void> {
+  const { clock } = context;
+  const provider = providerOf(context, batch.lane);
+  const input = jobInput(context, batch);
+  const staged = await stage(context, batch, input);
+  if (!staged) return;
+
+  const intentAt = clock.now();
+  const deadlineAt = intentAt + context.launch.deadlineMs;
+  const monotonicDeadline = clock.monotonic() + context.launch.deadlineMs;
+  const ours = await update(context, batch, {
+    state: "launching",
+    intentAt,
+    launchDeadlineAt: deadlineAt,
+    launchAttempts: batch.launchAttempts + 1,
+    // If this process dies now, the next one looks for the job at once.
+    dueAt: intentAt,
+    release: false,
+  });
+  if (!ours) return;
+
+  const abort = new AbortController();
+  const deadline = clock.sleep(context.launch.deadlineMs, { signal: abort.signal, background: true }).then(() => abort.abort());
+  try {
+    const job = await provider.createJob(input, staged, {
+      // Stopping the worker does not break off a request that is on its way: its answer is worth the wait.
+      signal: abort.signal,
+      // Both clocks: the monotonic one stands still while a machine is suspended, the wall clock jumps.
+      mayStillSend: () => !context.signal.aborted && clock.now() < deadlineAt && clock.monotonic() < monotonicDeadline,
+    });
+    form.accepted(batch.lane);
+    await recordLaunched(context, batch, job);
+  } catch (error) {
+    await afterFailedCreate(context, form, batch, error);
+  } finally {
+    abort.abort();
+    await deadline;
+  }
+}
+
+async function stage(context: PipelineContext, batch: BatchRecord, input: JobInput): Promise<StagedInput | undefined> {
+  const now = context.clock.now();
+  if (batch.staged && (batch.staged.expiresAt === undefined || batch.staged.expiresAt > now + context.launch.deadlineMs)) return batch.staged;
+  const staged = await providerOf(context, batch.lane).stageInput(input, context.signal);
+  return (await update(context, batch, { staged, release: false })) ? staged : undefined;
+}
+
+async function recordLaunched(context: PipelineContext, batch: BatchRecord, job: ProviderJob): Promise<void> {
+  const now = context.clock.now();
+  const fastest = context.turnarounds.fastest(laneName(batch.lane));
+  await update(context, batch, {
+    state: "in_progress",
+    job: job.name,
+    rawStatus: job.rawStatus,
+    launchedAt: now,
+    dueAt: now + nextPollDelayMs(context.polling, 0, fastest),
+    failures: 0,
+  });
+  context.log.info(`Batch ${batch.id}: ${batch.requestCount} requests of ${laneName(batch.lane)} are job ${job.name}.`, { batch: batch.id, job: job.name });
+}
+
+async function afterFailedCreate(context: PipelineContext, form: FormStage, batch: BatchRecord, error: unknown): Promise<void> {
+  const failure = ProviderError.is(error) ? error.failure : "ambiguous";
+  switch (failure) {
+    case "refused":
+      await refuse(context, form, batch, error as ProviderError);
+      return;
+    case "missing":
+      // The staged input expired or was removed; nothing was created.
+      await update(context, batch, { state: "sealed", staged: null, dueAt: context.clock.now(), failures: batch.failures + 1 });
+      return;
+    case "throttled":
+    case "unavailable":
+    case "denied": {
+      await update(context, batch, { state: "sealed", release: false });
+      await postpone(context, batch, error);
+      return;
+    }
+    case "ambiguous":
+      context.log.warn(`Batch ${batch.id}: it is unknown whether its job was created (${messageOf(error)}); looking for it.`, { batch: batch.id });
+      await update(context, batch, { dueAt: context.clock.now(), failures: 0 });
+  }
+}
+
+/** An attempt may have created a job: adopt it if it shows, send again only when it no longer can. */
+async function reconcile(context: PipelineContext, form: FormStage, batch: BatchRecord): Promise<void> {
+  const provider = providerOf(context, batch.lane);
+  const token = jobToken(context.store.id, batch.id);
+  const jobs = await provider.findJobs(token, batch.intentAt ?? batch.createdAt, context.signal);
+  const [job, ...duplicates] = jobs;
+  if (job) {
+    for (const duplicate of duplicates) {
+      context.log.warn(`Batch ${batch.id}: cancelling duplicate job ${duplicate.name}.`, { batch: batch.id, job: duplicate.name });
+      await provider.cancelJob(duplicate.name, context.signal);
+    }
+    context.log.info(`Batch ${batch.id}: adopted job ${job.name}.`, { batch: batch.id, job: job.name });
+    await recordLaunched(context, batch, job);
+    return;
+  }
+  const now = context.clock.now();
+  const settledAt = (batch.launchDeadlineAt ?? now) + context.launch.settleMs;
+  if (now < settledAt) {
+    const delay = reconcileDelaysMs[Math.min(batch.failures, reconcileDelaysMs.length - 1)]!;
+    await update(context, batch, { dueAt: Math.min(settledAt, now + delay), failures: batch.failures + 1 });
+    return;
+  }
+  context.log.warn(`Batch ${batch.id}: no job appeared ${Math.round((now - (batch.intentAt ?? now)) / 1_000)} s after an unanswered attempt; sending it again.`, {
+    batch: batch.id,
+  });
+  await launch(context, form, batch);
+}
+
+/** A definite no. The row at fault fails with the provider's words; the others go back to the queue, their attempt unspent. */
+async function refuse(context: PipelineContext, form: FormStage, batch: BatchRecord, error: ProviderError): Promise<void> {
+  const refusal = serializeError(
+    new GembatchError("request_refused", `The provider refused the request: ${error.message}`, {
+      cause: error,
+      details: { ...(error.status === undefined ? {} : { status: error.status }) },
+    }),
+    "request_refused",
+  );
+  const culprit = await culpritOf(context, batch, error);
+  if (batch.requestCount === 1 || error.status === 404) {
+    // One request, or a model that does not exist: nothing in this batch can succeed.
+    await settleAll(context, batch, { type: "failed", error: refusal });
+  } else if (culprit) {
+    await context.store.settleRows({
+      batch: batch.id,
+      epoch: batch.epoch,
+      now: context.clock.now(),
+      rows: [{ ...culprit, result: { type: "failed", error: refusal } }],
+      unknown: 0,
+      cursor: 0,
+    });
+    await settleAll(context, batch, { type: "release", availableAt: context.clock.now() });
+  } else {
+    form.refused(batch.lane, batch.requestCount);
+    await settleAll(context, batch, { type: "release", availableAt: context.clock.now() });
+  }
+  context.log.warn(`Batch ${batch.id} was refused: ${error.message}`, { batch: batch.id, requests: batch.requestCount });
+  await update(context, batch, { state: "failed", endedAt: context.clock.now(), error: refusal });
+  if (batch.staged) await discard(context, batch, batch.staged);
+}
+
+/** The member that a refusal names, by key or by position. */
+async function culpritOf(context: PipelineContext, batch: BatchRecord, error: ProviderError): Promise<{ id: string; attempt: number } | undefined> {
+  if (error.row === undefined) return undefined;
+  if (typeof error.row === "string") return parseRowKey(error.row);
+  let after: string | undefined;
+  for (let skipped = 0; ; ) {
+    const page = await context.store.readMembers({ batch: batch.id, after, limit: pageSize });
+    if (page.length === 0) return undefined;
+    const member = page[error.row - skipped];
+    if (member) return { id: member.id, attempt: member.attempt };
+    skipped += page.length;
+    after = page.at(-1)!.id;
+  }
+}
+
+async function discard(context: PipelineContext, batch: BatchRecord, staged: StagedInput): Promise<void> {
+  try {
+    await providerOf(context, batch.lane).discardInput(staged, context.signal);
+  } catch (error) {
+    context.log.debug(`Batch ${batch.id}: its input could not be removed: ${messageOf(error)}`, { batch: batch.id });
+  }
+}
+
+function jobInput(context: PipelineContext, batch: BatchRecord): JobInput {
+  return {
+    token: jobToken(context.store.id, batch.id),
+    lane: batch.lane,
+    requestCount: batch.requestCount,
+    bytes: batch.bytes,
+    rows: () => memberRows(context, batch.id),
+  };
+}
+
+async function* memberRows(context: PipelineContext, batch: string): AsyncIterable<BatchRow> {
+  let after: string | undefined;
+  for (;;) {
+    const members = await context.store.readMembers({ batch, after, limit: pageSize });
+    for (const { id, attempt, body } of members) yield { key: rowKey(id, attempt), body };
+    if (members.length < pageSize) return;
+    after = members.at(-1)!.id;
+  }
+}
+
+async function update(context: PipelineContext, batch: BatchRecord, change: BatchUpdate): Promise<boolean> {
+  return context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), update: change });
+}

@@ -1,0 +1,226 @@
+import { createContext, type ContextParts } from "../chain/create-context.ts";
+import type { Definition } from "../chain/definition.ts";
+import { answerText } from "../chain/requests.ts";
+import { TurnLoop } from "../chain/turn-loop.ts";
+import { Turn, type TurnHost } from "../chain/turn.ts";
+import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
+import type { ClaimedRun, Entry, TurnCommit } from "../core/store.ts";
+import { CommitGroup } from "./commit-group.ts";
+import type { PipelineContext, StageResult } from "./stage.ts";
+
+export interface RunPolicy {
+  /** Turns executed at once. */
+  concurrency: number;
+  /** Waiting turns whose code is kept in memory, so that their next turn need not replay. A cache: losing one costs time only. */
+  parked: number;
+  maxTurnMs: number;
+  /** Entries that one run may have. */
+  maxEntries: number;
+}
+
+/** How chains get their hands, and what a handler is given. */
+export interface RunParts extends ContextParts {
+  /** The official SDK's response object for a stored REST response. */
+  toResponse: (entryText: string, run: ClaimedRun) => Promise<unknown>;
+  /** The run ended or was held: whoever awaits it in this process can be told at once. */
+  onEnd: (run: string) => void;
+}
+
+/** How many runs one claim takes at most: as many as one commit writes. */
+const claimSize = 256;
+/** A parked turn older than this makes room for another. */
+const parkedMaxAgeMs = 15 * 60_000;
+const graceStepsMs = [0, 50, 500, 5_000];
+
+/** Claims runnable runs, executes their turns side by side, commits them in groups. */
+export class RunStage {
+  readonly #context: PipelineContext;
+  readonly #policy: RunPolicy;
+  readonly #parts: RunParts;
+  readonly #loop: TurnLoop;
+  readonly #commits: CommitGroup;
+  readonly #host: TurnHost;
+  readonly #active = new Map<Turn, Promise<void>>();
+  readonly #parked = new Map<string, { turn: Turn; since: number }>();
+  readonly #grace = new Map<string, number>();
+
+  constructor(context: PipelineContext, policy: RunPolicy, parts: RunParts) {
+    this.#context = context;
+    this.#policy = policy;
+    this.#parts = parts;
+    const { clock } = context;
+    this.#loop = new TurnLoop({ clock, maxTurnMs: policy.maxTurnMs, graceMs: (chain) => graceStepsMs[this.#grace.get(chain) ?? 0]! });
+    this.#commits = new CommitGroup(context.store, context.worker, () => clock.now());
+    this.#host = {
+      now: () => clock.now(),
+      maxEntries: policy.maxEntries,
+      commit: (commit) => this.#commits.commit(commit),
+      touch: (turn) => this.#loop.touch(turn),
+      late: (turn) => this.#late(turn),
+    };
+  }
+
+  /** Turns in hand. */
+  get active(): number {
+    return this.#active.size;
+  }
+
+  /** Claims once and executes until the claimed turns are committed; turns that run long steps or I/O go on in the background. */
+  async advance(): Promise<StageResult> {
+    this.#loop.expire();
+    const started = await this.claim();
+    if (started.length === 0) return { worked: false };
+    await this.#settled(started);
+    return { worked: true };
+  }
+
+  /** Waits until every turn in hand is committed; with `limitMs`, at most that long. */
+  async drain(limitMs: number): Promise<void> {
+    const all = Promise.allSettled(this.#active.values());
+    const abort = new AbortController();
+    await Promise.race([all, this.#context.clock.sleep(limitMs, { signal: abort.signal })]);
+    abort.abort();
+    for (const turn of this.#active.keys()) turn.abort();
+    this.#parked.clear();
+  }
+
+  /** Takes up as many runs as there is room for. */
+  async claim(): Promise<Promise<void>[]> {
+    const { store, clock, worker } = this.#context;
+    const limit = Math.min(claimSize, this.#policy.concurrency - this.#active.size);
+    const chains = this.#context.chains();
+    if (limit <= 0 || chains.length === 0) return [];
+    const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains });
+    if (runs.length === 0) return [];
+    const parked = runs.map((run) => this.#takeParked(run));
+    const histories = await store.loadHistory({ runs: runs.map((run, index) => ({ run: run.id, since: parked[index]?.loaded ?? 0 })) });
+    return runs.map((run, index) => {
+      const history = histories[index] ?? [];
+      const turn = parked[index];
+      const execution = turn ? this.#resume(turn, run, history) : this.#start(run, history);
+      const done = execution.catch((error: unknown) => this.#context.log.error(`Run ${run.id}: its turn could not be committed: ${String(error)}`, { run: run.id }));
+      return done;
+    });
+  }
+
+  /** All of these are committed, or the rest of them is busy with steps and I/O of its own. */
+  async #settled(executions: readonly Promise<void>[]): Promise<void> {
+    let open = executions.length;
+    for (const execution of executions) void execution.finally(() => (open -= 1));
+    while (open > 0 && open > this.#loop.restingCount) await new Promise(setImmediate);
+  }
+
+  async #start(run: ClaimedRun, history: readonly Entry[]): Promise<void> {
+    const definition = this.#parts.registry.get(run.chain);
+    if (!definition) return;
+    const turn = new Turn(run, definition, history, this.#host);
+    return this.#execute(turn, () => turn.start(() => this.#call(turn, definition)));
+  }
+
+  async #resume(turn: Turn, run: ClaimedRun, news: readonly Entry[]): Promise<void> {
+    return this.#execute(turn, () => turn.resume(run, news));
+  }
+
+  #execute(turn: Turn, begin: () => void): Promise<void> {
+    const execution = (async () => {
+      const over = this.#loop.add(turn);
+      begin();
+      const error = await over;
+      await this.#commit(turn, error);
+    })();
+    const tracked = execution.finally(() => this.#active.delete(turn));
+    this.#active.set(turn, tracked);
+    return tracked;
+  }
+
+  async #commit(turn: Turn, error: GembatchError | undefined): Promise<void> {
+    const result = await this.#commits.commit(error ? turn.fail(error) : await this.#conclude(turn));
+    turn.committed(result);
+    if (result.state === "waiting" || (result.state === "runnable" && !turn.settled)) this.#park(turn);
+    if (result.state !== "lost" && result.state !== "waiting" && result.state !== "runnable") this.#parts.onEnd(turn.run.id);
+  }
+
+  /** The turn's own result, unless its code disagrees with its history. */
+  async #conclude(turn: Turn): Promise<TurnCommit> {
+    const divergence = turn.settled ? undefined : turn.divergence();
+    if (!divergence) return turn.finish();
+    const { run, definition } = turn;
+    if (run.code !== definition.code) {
+      turn.note(`New code of "${run.chain}" asks for ${divergence.added.length} prompts that history does not have and leaves ${divergence.unasked.length} unused.`);
+      return turn.finish();
+    }
+    const commit = turn.hold();
+    const recorded = await this.#context.store.listRequests({ run: run.id, limit: 1_000 });
+    const error = nonDeterminism(run, divergence, new Map(recorded.items.map(({ key, body }) => [key, body])));
+    this.#context.log.error(error.message, { run: run.id, chain: run.chain });
+    return { ...commit, outcome: { type: "held", error } };
+  }
+
+  async #call(turn: Turn, definition: Definition): Promise<unknown> {
+    const context = createContext(turn, this.#parts);
+    const input: unknown = JSON.parse(turn.run.input);
+    const fn = definition.fn as unknown as (...args: unknown[]) => unknown;
+    if (definition.kind === "chain") return fn(context, input);
+    const response = await this.#parts.toResponse(answerText(turn.firstRequest()), turn.run);
+    return fn(response, input, context);
+  }
+
+  // Turns kept in memory ---------------------------------------------------------------------------------------------------
+
+  #park(turn: Turn): void {
+    const now = this.#context.clock.monotonic();
+    if (this.#parked.size >= this.#policy.parked) {
+      const [oldest] = this.#parked;
+      if (!oldest || now - oldest[1].since < parkedMaxAgeMs) return;
+      this.#parked.delete(oldest[0]);
+    }
+    this.#parked.set(turn.run.id, { turn, since: now });
+  }
+
+  /** The run's turn, if nobody else has had the run in between. */
+  #takeParked(run: ClaimedRun): Turn | undefined {
+    const parked = this.#parked.get(run.id);
+    if (!parked) return undefined;
+    this.#parked.delete(run.id);
+    return parked.turn.run.epoch === run.epoch - 1 && run.attempts === 0 ? parked.turn : undefined;
+  }
+
+  /** A call came after its turn was over: the run gets another turn, its chain a longer grace from now on. */
+  #late(turn: Turn): void {
+    const { id, chain, epoch } = turn.run;
+    this.#parked.delete(id);
+    const step = this.#grace.get(chain) ?? 0;
+    if (step === 0) {
+      this.#context.log.warn(`Chain "${chain}" went on after its turn was over: it awaits I/O outside of step(). Nothing is lost, but its turns wait longer from now on.`, {
+        chain,
+        run: id,
+      });
+    }
+    this.#grace.set(chain, Math.min(graceStepsMs.length - 1, step + 1));
+    void this.#context.store.wakeRuns({ now: this.#context.clock.now(), runs: [{ run: id, epoch }] }).catch(() => {
+      // The store is closing or gone; the run is found as it is next time.
+    });
+  }
+}
+
+/** Why the run is held, with both sides shown: in the details, which are stored with the run and never logged. */
+function nonDeterminism(run: ClaimedRun, divergence: NonNullable<ReturnType<Turn["divergence"]>>, bodies: ReadonlyMap<string, unknown>): SerializedError {
+  const { unasked, added } = divergence;
+  const names = (entries: readonly { kind: string; key: string }[]) =>
+    entries
+      .slice(0, 5)
+      .map(({ kind, key }) => `${kind} ${key}`)
+      .join(", ");
+  const error = new GembatchError(
+    "non_determinism",
+    `Run ${run.id} (${run.chain}) is held: the same code asked for something else than before. Recorded and not asked for: ${names(unasked)}. Asked for and not recorded: ${names(added)}.`,
+    {
+      hint: "Something outside of the run is in a prompt, typically the time or a random number: take it from now(), random() or step(). Then retry the run.",
+      details: {
+        recorded: unasked.slice(0, 5).map(({ key }) => ({ key, body: bodies.get(key) })),
+        asked: added.slice(0, 5).map(({ key, request }) => ({ key, body: request ? (JSON.parse(request.body) as unknown) : undefined })),
+      },
+    },
+  );
+  return serializeError(error, "non_determinism");
+}

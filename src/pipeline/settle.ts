@@ -1,0 +1,18 @@
+import type { BatchRecord, RequestResult } from "../core/store.ts";
+import type { PipelineContext } from "./stage.ts";
+
+/** Requests settled by one transaction. */
+export const settleChunk = 500;
+
+/** The same result for every member that is still open, in chunks. `false`: the batch is not ours any more. */
+export async function settleAll(
+  context: PipelineContext,
+  batch: BatchRecord,
+  result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number },
+): Promise<boolean> {
+  for (;;) {
+    const left = await context.store.settleRemaining({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), limit: settleChunk, result });
+    if (left === undefined) return false;
+    if (left === 0) return true;
+  }
+}

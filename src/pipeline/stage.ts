@@ -1,0 +1,112 @@
+/**
+ * What the stages share. A stage takes everything that is due, advances it by one step, and says when it has to look again.
+ *
+ * @module
+ */
+import type { BatchingPolicy } from "../core/batching.ts";
+import type { Clock, Random } from "../core/clock.ts";
+import type { Logger } from "../core/log.ts";
+import type { PollingPolicy, Turnarounds } from "../core/polling.ts";
+import { ProviderError, type Lane, type Provider } from "../core/provider.ts";
+import type { RetryPolicy } from "../core/retry.ts";
+import type { BatchRecord, ChainVersions, Store } from "../core/store.ts";
+
+export interface LaunchPolicy {
+  /** How long one attempt to create a job may take; after it the attempt can no longer reach the provider. */
+  deadlineMs: number;
+  /** How long after the deadline of an unanswered attempt a job may still turn up in the provider's list. */
+  settleMs: number;
+}
+
+/** What the stages work with; one object per worker. */
+export interface PipelineContext {
+  store: Store;
+  providers: ReadonlyMap<string, Provider>;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** Id of the worker that claims. */
+  worker: string;
+  batching: BatchingPolicy;
+  polling: PollingPolicy;
+  retry: RetryPolicy;
+  launch: LaunchPolicy;
+  turnarounds: Turnarounds;
+  /** Providers whose batches this worker advances now. */
+  roles: () => readonly string[];
+  chains: () => ChainVersions[];
+  signal: AbortSignal;
+  /** Something that only a person can mend: a refused key, a quota of zero. Nothing is lost; it is tried again. */
+  onTrouble: (error: Error) => void;
+}
+
+export interface StageResult {
+  /** Whether anything moved; then other stages may have work. */
+  worked: boolean;
+  /** When to look again if nothing else happens, in wall-clock milliseconds. */
+  wakeAt?: number;
+}
+
+export const nothingToDo: StageResult = { worked: false };
+
+export function providerOf(context: PipelineContext, lane: Lane): Provider {
+  const provider = context.providers.get(lane.provider);
+  if (!provider) throw new Error(`No provider "${lane.provider}" is configured.`);
+  return provider;
+}
+
+/** Advances claimed batches side by side; a batch whose advance throws is given back with a backoff, the others go on. */
+export async function eachBatch(context: PipelineContext, batches: readonly BatchRecord[], advance: (batch: BatchRecord) => Promise<void>): Promise<void> {
+  await Promise.all(
+    batches.map(async (batch) => {
+      try {
+        await advance(batch);
+      } catch (error) {
+        if (context.signal.aborted) return;
+        await postpone(context, batch, error);
+      }
+    }),
+  );
+}
+
+/** Gives a batch back to be looked at again later, longer with every failure in a row. */
+export async function postpone(context: PipelineContext, batch: BatchRecord, error: unknown): Promise<void> {
+  const now = context.clock.now();
+  const failures = batch.failures + 1;
+  const delay = retryDelayMs(context, error, failures);
+  const denied = ProviderError.is(error) && error.failure === "denied";
+  context.log[denied || failures > 3 ? "warn" : "info"](`Batch ${batch.id} is tried again in ${Math.ceil(delay / 1_000)} s: ${messageOf(error)}`, {
+    batch: batch.id,
+    state: batch.state,
+    failures,
+  });
+  if (denied) context.onTrouble(error);
+  await context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now, update: { dueAt: now + delay, failures } });
+}
+
+/** Quotas free up in minutes, connections in seconds. */
+function retryDelayMs(context: PipelineContext, error: unknown, failures: number): number {
+  const { initialDelayMs, maxDelayMs } = context.retry;
+  const jitter = 0.5 + context.random.next() / 2;
+  if (ProviderError.is(error)) {
+    if (error.retryAfterMs !== undefined) return error.retryAfterMs;
+    if (error.failure === "throttled") return Math.min(maxDelayMs, 12 * initialDelayMs * 2 ** Math.min(failures - 1, 10)) * jitter;
+  }
+  return Math.min(maxDelayMs, initialDelayMs * 2 ** Math.min(failures - 1, 10)) * jitter;
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The earliest of these instants. */
+export function earliest(...times: (number | undefined)[]): number | undefined {
+  let first: number | undefined;
+  for (const time of times) if (time !== undefined && (first === undefined || time < first)) first = time;
+  return first;
+}
+
+/** When the first of these batches is due. */
+export function nextDue(batches: readonly BatchRecord[]): number | undefined {
+  return earliest(...batches.map(({ dueAt }) => dueAt));
+}

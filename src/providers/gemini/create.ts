@@ -1,0 +1,79 @@
+/**
+ * Creating a job: one request, sent at most once, and a definite word on what became of it.
+ *
+ * @module
+ */
+import { type JobInput, type ProviderJob, ProviderError, type StagedInput } from "../../core/provider.ts";
+import { type Client, roundTrip, withTimeout } from "./client.ts";
+import { errorFromAnswer, errorFromThrown } from "./errors.ts";
+import { encodeInline } from "./rows.ts";
+import { openSdk } from "./sdk.ts";
+import { toJob } from "./states.ts";
+import { inlineRef } from "./upload.ts";
+
+interface CreateOptions {
+  signal: AbortSignal;
+  mayStillSend: () => boolean;
+}
+
+/**
+ * Creates the job of a staged input. Throws ProviderError; `ambiguous` unless it is certain that no job came of it.
+ *
+ * Jobs of files go through the SDK's `batches.create`. Two kinds it cannot make as needed, and they go straight to the same
+ * transport: `createEmbeddings` writes a warning to the console at every call, and inline rows, which are REST bodies already,
+ * would be converted once more.
+ */
+export async function createJob(client: Client, input: JobInput, staged: StagedInput, options: CreateOptions): Promise<ProviderJob> {
+  const { lane, token } = input;
+  const apiKey = client.settings.requireApiKey();
+  const sender = new SendOnce(client, options);
+  try {
+    if (staged.ref === inlineRef) {
+      await post(client, lane.model, lane.method, await inlineBody(input), sender);
+    } else if (lane.method === "embedContent") {
+      await post(client, lane.model, lane.method, JSON.stringify({ batch: { displayName: token, inputConfig: { fileName: staged.ref } } }), sender);
+    } else {
+      await openSdk(client.settings, sender.fetch, apiKey).batches.create({ model: lane.model, src: { fileName: staged.ref }, config: { displayName: token } });
+    }
+  } catch (thrown) {
+    // What fails after a job was read from the answer (the SDK's own conversion) does not matter.
+    if (!sender.job) throw ProviderError.is(thrown) ? thrown : sender.sent ? errorFromThrown("create", thrown) : thrown;
+  }
+  if (!sender.job) throw new ProviderError("ambiguous", "Could not create a batch job: the call ended without an answer.");
+  return sender.job;
+}
+
+async function post(client: Client, model: string, method: "generateContent" | "embedContent", body: string, sender: SendOnce): Promise<void> {
+  const resource = model.includes("/") ? model : `models/${model}`;
+  const verb = method === "embedContent" ? "asyncBatchEmbedContent" : "batchGenerateContent";
+  await sender.fetch(client.url(`${resource}:${verb}`), { method: "POST", headers: client.headers(), body });
+}
+
+async function inlineBody(input: JobInput): Promise<string> {
+  const rows: string[] = [];
+  for await (const row of input.rows()) rows.push(encodeInline(row));
+  return `{"batch":{"displayName":${JSON.stringify(input.token)},"inputConfig":{"requests":{"requests":[${rows.join(",")}]}}}}`;
+}
+
+/** A transport that lets one request through, asks `mayStillSend` as the last thing before it, and reads the raw answer. */
+class SendOnce {
+  sent = false;
+  job: ProviderJob | undefined;
+  readonly fetch: typeof globalThis.fetch;
+
+  constructor(client: Client, { signal, mayStillSend }: CreateOptions) {
+    const { settings } = client;
+    this.fetch = async (url, init) => {
+      if (this.sent) throw new ProviderError("ambiguous", "Could not create a batch job: the request was to be sent twice.");
+      const limited = withTimeout(signal, settings.timeoutMs.create);
+      if (signal.aborted || !mayStillSend()) {
+        throw new ProviderError("unavailable", "The batch job was not created: the time in which that was safe is over, nothing was sent.");
+      }
+      this.sent = true;
+      const { json, text, response } = await roundTrip("create", settings.fetch, String(url), { ...init, redirect: "manual", signal: limited });
+      this.job = toJob(json);
+      if (!this.job) throw errorFromAnswer("create", { status: response.status, body: text });
+      return new Response(text, { status: response.status, headers: { "content-type": "application/json" } });
+    };
+  }
+}

@@ -1,0 +1,141 @@
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { GembatchError } from "../../core/errors.ts";
+import { ProviderError } from "../../core/provider.ts";
+import { gemini } from "./provider.ts";
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+});
+
+const withoutKeys = (): void => {
+  for (const name of ["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL"]) vi.stubEnv(name, undefined);
+};
+const refusal = (options: object): GembatchError => {
+  try {
+    gemini(options);
+  } catch (thrown) {
+    if (GembatchError.is(thrown)) return thrown;
+    throw thrown;
+  }
+  throw new Error("not refused");
+};
+
+describe("options", () => {
+  it.each([
+    [{ apikey: "k" }, /no option "apikey".*It knows apiKey, baseUrl/],
+    [{ limits: { maxRows: 1 } }, /no option "maxRows".*maxRequests/],
+    [{ timeout: { download: "1s" } }, /no option "download".*call, create, upload/],
+    [{ timeout: { call: "soon" } }, /timeout\.call must be a duration/],
+    [{ mode: "gcs" }, /mode must be one of "file", "inline"/],
+    [{ quotaTier: 4 }, /quotaTier must be one of 1, 2, 3/],
+    [{ limits: { maxJobs: 0 } }, /limits\.maxJobs must be a positive number/],
+    [{ limits: { enqueuedTokens: { "gemini-2.5-pro": -1 } } }, /enqueuedTokens\["gemini-2.5-pro"\]/],
+    [{ baseUrl: "localhost:80" }, /baseUrl must be an http or https URL/],
+    [{ apiKey: 12 }, /apiKey must be a text/],
+    [{ fetch: "x" }, /fetch must be a function/],
+  ])("refuses %j", (options, message) => {
+    expect(refusal(options).code).toBe("invalid_option");
+    expect(refusal(options).message).toMatch(message);
+  });
+
+  it("needs no key until a call does, and then says where to put one", async () => {
+    withoutKeys();
+    const provider = gemini({ fetch: () => Promise.reject(new Error("must not be called")) });
+    const error = await provider.getJobs(["batches/a"], AbortSignal.timeout(1_000)).catch((thrown) => thrown);
+    expect(ProviderError.is(error) && error.failure).toBe("denied");
+    expect(error.message).toContain("GEMINI_API_KEY");
+  });
+
+  it.each([
+    [{ GEMINI_API_KEY: "a", GOOGLE_API_KEY: "b" }, {}, "a"],
+    [{ GOOGLE_API_KEY: "b\n" }, {}, "b"],
+    [{ GEMINI_API_KEY: "a" }, { apiKey: "c" }, "c"],
+  ])("takes the key of %j with %j", async (env, options, key) => {
+    withoutKeys();
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
+    vi.stubEnv("GOOGLE_GEMINI_BASE_URL", "http://env.example/prefix/");
+    const seen: [string, string | null][] = [];
+    const fetch: typeof globalThis.fetch = async (url, init) => {
+      seen.push([String(url), new Headers(init?.headers).get("x-goog-api-key")]);
+      return Response.json({ name: "batches/a", metadata: { state: "BATCH_STATE_RUNNING" } });
+    };
+    await gemini({ ...options, fetch }).getJobs(["batches/a"], new AbortController().signal);
+    expect(seen).toEqual([["http://env.example/prefix/v1beta/batches/a", key]]);
+  });
+});
+
+describe("models of the SDK", () => {
+  it("work without a key, with all variables set against them, and without a word on the console", async () => {
+    const said = (["warn", "log", "debug", "error", "info"] as const).map((name) => vi.spyOn(console, name).mockImplementation(() => {}));
+    const environments = [
+      { GEMINI_API_KEY: undefined, GOOGLE_API_KEY: undefined },
+      { GEMINI_API_KEY: "a", GOOGLE_API_KEY: "b", GOOGLE_GENAI_USE_VERTEXAI: "true", GOOGLE_GENAI_USE_ENTERPRISE: "false" },
+      { GOOGLE_GENAI_USE_VERTEXAI: "true", GOOGLE_CLOUD_PROJECT: "p", GOOGLE_CLOUD_LOCATION: "l", GOOGLE_GENAI_API_VERSION: "v9" },
+    ];
+    for (const environment of environments) {
+      withoutKeys();
+      for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+      const urls: string[] = [];
+      const models = gemini().createModels(async (url) => {
+        urls.push(String(url));
+        return Response.json({ embeddings: [{ values: [1] }] });
+      });
+      await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" });
+      await models.embedContent({ model: "gemini-embedding-001", contents: ["hi"] });
+      expect(urls).toEqual([
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent",
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents",
+      ]);
+      expect(process.env["GOOGLE_API_KEY"]).toBe(environment.GOOGLE_API_KEY);
+    }
+    expect(said.flatMap((spy) => spy.mock.calls)).toEqual([]);
+  });
+});
+
+describe("names of models", () => {
+  it.each([
+    ["gemini-2.5-flash", "gemini-2.5-flash"],
+    ["  models/gemini-2.5-flash ", "gemini-2.5-flash"],
+    ["publishers/google/models/gemini-2.5-pro", "gemini-2.5-pro"],
+    ["google/gemini-2.5-pro", "gemini-2.5-pro"],
+    ["projects/p/locations/global/publishers/google/models/gemini-2.5-pro", "gemini-2.5-pro"],
+    ["projects/p/publishers/google/models/gemini-2.5-pro", "gemini-2.5-pro"],
+    ["tunedModels/mine-123", "tunedModels/mine-123"],
+    ["gemini-embedding-001", "gemini-embedding-001"],
+  ])("%j is %j", (model, short) => {
+    expect(gemini().normalizeModel(model)).toBe(short);
+  });
+
+  it.each(["", "  ", "models/", "anthropic/claude", "publishers/meta/models/llama", "a b", "a?b=c", "models/../files", "tunedModels/", undefined as never])(
+    "refuses %j",
+    (model) => {
+      expect(() => gemini().normalizeModel(model)).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+    },
+  );
+});
+
+describe("limits", () => {
+  it.each([
+    ["gemini-2.5-flash", 1, 3_000_000],
+    ["gemini-2.5-flash", 2, 400_000_000],
+    ["gemini-2.5-flash-lite", 1, 10_000_000],
+    ["gemini-3.1-pro-preview", 3, 1_000_000_000],
+    ["gemini-3.8-flash", 1, 3_000_000],
+    ["gemini-3.1-flash-image", 1, 1_000_000],
+    ["gemini-3-pro-image", 1, 2_000_000],
+    ["gemini-2.5-pro-preview-tts", 1, 25_000],
+    ["gemini-embedding-001", 1, 500_000],
+    ["tunedModels/mine", 1, 3_000_000],
+  ] as const)("%s in tier %i: %i tokens", (model, quotaTier, tokens) => {
+    expect(gemini({ quotaTier }).limits.enqueuedTokens(model)).toBe(tokens);
+  });
+
+  it("can be overridden one by one", () => {
+    expect(gemini({ limits: { maxJobs: 7 } }).limits).toMatchObject({ maxJobs: 7, maxRequests: 100_000 });
+    expect(gemini({ limits: { enqueuedTokens: 5 } }).limits.enqueuedTokens("x")).toBe(5);
+    expect(gemini({ limits: { enqueuedTokens: false } }).limits.enqueuedTokens("x")).toBe(undefined);
+    const { enqueuedTokens } = gemini({ limits: { enqueuedTokens: { x: 9 } } }).limits;
+    expect([enqueuedTokens("x"), enqueuedTokens("gemini-2.5-flash"), enqueuedTokens("toString")]).toEqual([9, 3_000_000, 3_000_000]);
+  });
+});

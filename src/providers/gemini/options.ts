@@ -1,0 +1,132 @@
+/**
+ * The options of `gemini()` and what becomes of them.
+ *
+ * @module
+ */
+import { tmpdir } from "node:os";
+import { type Duration, parseDuration } from "../../core/duration.ts";
+import { describe, GembatchError } from "../../core/errors.ts";
+import { ProviderError, type ProviderLimits } from "../../core/provider.ts";
+import { type GeminiLimits, type QuotaTier, resolveLimits } from "./limits.ts";
+
+export interface GeminiOptions {
+  /** Default: `GEMINI_API_KEY`, then `GOOGLE_API_KEY`, read when a call needs it. */
+  apiKey?: string;
+  /** Default: `GOOGLE_GEMINI_BASE_URL`, else `https://generativelanguage.googleapis.com`. */
+  baseUrl?: string;
+  /** Default `"v1beta"`: what batch jobs are documented and recorded on. The SDK's own default is `v1`. */
+  apiVersion?: string;
+  /** How rows travel: in an uploaded file, or in the create call when it stays below 20,000,000 bytes. Default `"file"`. */
+  mode?: "file" | "inline";
+  /** Single limits, over the published ones. */
+  limits?: GeminiLimits;
+  /** Paid tier of the project: decides the published number of tokens that may be enqueued. Default 1. */
+  quotaTier?: QuotaTier;
+  /** How long one HTTP call may take: any (1m), creating a job (2m), one 8 MiB piece of an upload (5m). Downloads end when they stall. */
+  timeout?: { call?: Duration; create?: Duration; upload?: Duration };
+  /** Sent with every call. */
+  headers?: Readonly<Record<string, string>>;
+  /** The transport. Default: the global `fetch`. */
+  fetch?: typeof globalThis.fetch;
+  /** First part of the lanes of this provider. Default `"gemini"`. */
+  name?: string;
+  /** Where inputs are written before their upload. Default: the system's folder for temporary files. */
+  tempDir?: string;
+  /** A result line longer than this is reported as a problem instead of being held in memory. Default 256 MiB. */
+  maxLineBytes?: number;
+}
+
+export interface Settings {
+  name: string;
+  baseUrl: string;
+  apiVersion: string;
+  mode: "file" | "inline";
+  limits: ProviderLimits;
+  timeoutMs: { call: number; create: number; upload: number };
+  headers: Readonly<Record<string, string>>;
+  fetch: typeof globalThis.fetch;
+  tempDir: string;
+  maxLineBytes: number;
+  /** The key if there is one. */
+  findApiKey(): string | undefined;
+  /** The key, or a ProviderError `denied` that says how to give one. */
+  requireApiKey(): string;
+}
+
+const known = [
+  ...["apiKey", "baseUrl", "apiVersion", "mode", "limits", "quotaTier", "timeout", "headers", "fetch", "name", "tempDir", "maxLineBytes"],
+];
+const knownLimits = ["maxRequests", "maxBytes", "maxRequestBytes", "maxJobs", "enqueuedTokens"];
+const knownTimeouts = ["call", "create", "upload"];
+
+/** Checks the options and fills in defaults. Throws `invalid_option`. */
+export function resolveOptions(options: GeminiOptions): Settings {
+  checkNames(options, known, "gemini()");
+  checkNames(options.limits ?? {}, knownLimits, "gemini({ limits })");
+  checkNames(options.timeout ?? {}, knownTimeouts, "gemini({ timeout })");
+  for (const name of ["apiKey", "baseUrl", "apiVersion", "name", "tempDir"] as const) checkText(name, options[name]);
+  checkOneOf("mode", options.mode, ["file", "inline"]);
+  checkOneOf("quotaTier", options.quotaTier, [1, 2, 3]);
+  if (options.fetch !== undefined && typeof options.fetch !== "function") refuse("fetch", "a function", options.fetch);
+  const maxLineBytes = options.maxLineBytes ?? 256 * 1024 * 1024;
+  if (!(typeof maxLineBytes === "number" && maxLineBytes > 0)) refuse("maxLineBytes", "a positive number", maxLineBytes);
+  const { apiKey, fetch } = options;
+  const findApiKey = (): string | undefined => apiKey?.trim() || fromEnv("GEMINI_API_KEY") || fromEnv("GOOGLE_API_KEY");
+  return {
+    name: options.name ?? "gemini",
+    baseUrl: toBaseUrl(options.baseUrl ?? fromEnv("GOOGLE_GEMINI_BASE_URL") ?? "https://generativelanguage.googleapis.com"),
+    apiVersion: options.apiVersion ?? "v1beta",
+    mode: options.mode ?? "file",
+    limits: resolveLimits(options.limits ?? {}, options.quotaTier ?? 1),
+    timeoutMs: {
+      call: parseDuration(options.timeout?.call ?? "1m", "timeout.call"),
+      create: parseDuration(options.timeout?.create ?? "2m", "timeout.create"),
+      upload: parseDuration(options.timeout?.upload ?? "5m", "timeout.upload"),
+    },
+    headers: { ...options.headers },
+    // Looked up at each call, so that a global fetch that is replaced later (tests, tracing) is used.
+    fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    tempDir: options.tempDir ?? tmpdir(),
+    maxLineBytes,
+    findApiKey,
+    requireApiKey() {
+      const key = findApiKey();
+      if (key === undefined) throw new ProviderError("denied", "There is no Gemini API key. Set GEMINI_API_KEY, or pass gemini({ apiKey }).");
+      if (!/^[\x21-\x7e]+$/.test(key)) throw new ProviderError("denied", "The Gemini API key has characters in it that no key has; was it copied whole?");
+      return key;
+    },
+  };
+}
+
+function checkNames(given: object, names: readonly string[], where: string): void {
+  if (typeof given !== "object" || given === null) throw new GembatchError("invalid_option", `${where} takes an object of options.`);
+  for (const name of Object.keys(given)) {
+    if (names.includes(name)) continue;
+    throw new GembatchError("invalid_option", `${where} has no option ${JSON.stringify(name)}.`, { hint: `It knows ${names.join(", ")}.` });
+  }
+}
+
+function checkText(name: string, value: unknown): void {
+  // The value is not shown: it may be the key.
+  if (value !== undefined && (typeof value !== "string" || value.trim() === "")) {
+    throw new GembatchError("invalid_option", `Option ${name} must be a text that is not empty.`);
+  }
+}
+
+function checkOneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
+  if (value !== undefined && !allowed.includes(value)) refuse(name, `one of ${allowed.map((item) => JSON.stringify(item)).join(", ")}`, value);
+}
+
+function refuse(name: string, expected: string, value: unknown): never {
+  throw new GembatchError("invalid_option", `Option ${name} must be ${expected}, got ${describe(value)}.`);
+}
+
+function toBaseUrl(text: string): string {
+  const url = URL.parse(text.trim());
+  if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash) refuse("baseUrl", "an http or https URL without a query", text);
+  return url.href.replace(/\/+$/, "");
+}
+
+function fromEnv(name: string): string | undefined {
+  return process.env[name]?.trim() || undefined;
+}

@@ -1,0 +1,67 @@
+/**
+ * Words as small integers, as they stand in the hot rows. The numbers are part of the file format: never change one.
+ * Partial indexes name them as literals, so one number stands for one index.
+ */
+import type { BatchState, RequestState, RunState } from "../../core/states.ts";
+import type { EntryKind, RunKind } from "../../core/store.ts";
+
+export const RUN = { runnable: 0, running: 1, waiting: 2, retrying: 3, held: 4, completed: 5, failed: 6, cancelled: 7 } as const;
+
+/** `retrying` is a waiting run that only its timer wakes: an answer that comes in must not cut a backoff short. */
+export const runStates: readonly RunState[] = ["runnable", "running", "waiting", "waiting", "held", "completed", "failed", "cancelled"];
+
+export function runCodes(state: RunState): number[] {
+  return runStates.flatMap((name, code) => (name === state ? [code] : []));
+}
+
+export const ENTRY = { open: 0, queued: 1, delayed: 2, sleeping: 3, batched: 4, succeeded: 5, failed: 6, cancelled: 7 } as const;
+
+/** `delayed` is a queued request that may not be sent yet: it is in no queue index and in no counter. */
+export const requestStates: readonly RequestState[] = [
+  "queued",
+  "queued",
+  "queued",
+  "queued",
+  "batched",
+  "succeeded",
+  "failed",
+  "cancelled",
+];
+
+export const entryKinds: readonly EntryKind[] = ["request", "step", "sleep", "child", "start", "now"];
+export const runKinds: readonly RunKind[] = ["chain", "handler"];
+export const REQUEST = 0;
+export const SLEEP = 2;
+
+/** Everything below `completed` is active: the partial index says `state <= 4`. */
+export const batchStates: readonly BatchState[] = [
+  "forming",
+  "sealed",
+  "launching",
+  "in_progress",
+  "routing",
+  "completed",
+  "failed",
+  "expired",
+  "cancelled",
+];
+export const BATCH = { forming: 0, sealed: 1, routing: 4, completed: 5 } as const;
+
+/** A run's entries are the numbers from `run * 2^20` on, so that its history is one range of the table. */
+export const ENTRIES_PER_RUN = 2 ** 20;
+
+export const entryNo = (run: number, no: number): number => run * ENTRIES_PER_RUN + no;
+export const runOf = (entry: number): number => Math.floor(entry / ENTRIES_PER_RUN);
+
+/** A request's public id spells its primary key, so that looking one up needs no index. */
+export function requestId(entry: number): string {
+  return `${runOf(entry).toString(36)}-${(entry % ENTRIES_PER_RUN).toString(36)}`;
+}
+
+/** The primary key, or `undefined` for a text that `requestId` never makes. */
+export function parseRequestId(id: string): number | undefined {
+  const dash = id.indexOf("-");
+  if (dash < 1 || id.length > 13) return undefined;
+  const entry = entryNo(Number.parseInt(id.slice(0, dash), 36), Number.parseInt(id.slice(dash + 1), 36));
+  return Number.isSafeInteger(entry) && requestId(entry) === id ? entry : undefined;
+}

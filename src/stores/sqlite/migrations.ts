@@ -1,0 +1,147 @@
+/**
+ * The schema, as numbered steps: step n leads from version n - 1 to n (`PRAGMA user_version`). A released step never changes.
+ *
+ * - Rows that change at every step (`runs`, `entries`) are narrow. Payloads lie in tables of their own that are only
+ *   appended to: a body and an answer each cost a fraction of a page write instead of rewriting a page in the middle.
+ * - Indexes on hot rows are partial, each over one state: a run that waits is in none of them.
+ * - `tallies` and the counters in `lanes` are kept by every transaction, so that nothing is ever counted by scanning.
+ */
+export const APPLICATION_ID = 0x67656d62;
+
+export const migrations: readonly string[] = [
+  `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+  CREATE TABLE chains (
+    no INTEGER PRIMARY KEY,
+    chain TEXT NOT NULL,
+    version TEXT NOT NULL,
+    UNIQUE (chain, version)
+  );
+
+  CREATE TABLE lanes (
+    no INTEGER PRIMARY KEY,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    method TEXT NOT NULL,
+    queued INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    tokens INTEGER NOT NULL DEFAULT 0,
+    delayed INTEGER NOT NULL DEFAULT 0,
+    answers INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    cached_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    thought_tokens INTEGER NOT NULL DEFAULT 0,
+    tool_tokens INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (provider, model, method)
+  );
+
+  -- AUTOINCREMENT: the number of a worker that is gone must never come to mean another one.
+  CREATE TABLE workers (
+    no INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL
+  );
+  CREATE TABLE roles (role TEXT PRIMARY KEY, worker INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE producers (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE tallies (no INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+
+  CREATE TABLE runs (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    chain INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    worker INTEGER,
+    seq INTEGER NOT NULL DEFAULT 0,
+    entries INTEGER NOT NULL DEFAULT 0,
+    open INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    priority INTEGER NOT NULL,
+    retry_at INTEGER,
+    parent INTEGER,
+    shared INTEGER NOT NULL DEFAULT 0,
+    cancel INTEGER NOT NULL DEFAULT 0,
+    code TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL,
+    ended_at INTEGER
+  );
+  CREATE UNIQUE INDEX runs_id ON runs (id);
+  CREATE INDEX runs_runnable ON runs (chain, priority DESC) WHERE state = 0;
+  CREATE INDEX runs_running ON runs (worker) WHERE state = 1;
+  CREATE INDEX runs_retrying ON runs (retry_at) WHERE state = 3;
+  CREATE INDEX runs_trouble ON runs (state) WHERE state IN (4, 6);
+
+  CREATE TABLE run_inputs (no INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, input TEXT NOT NULL);
+  CREATE TABLE run_outcomes (no INTEGER PRIMARY KEY, output TEXT, error TEXT, notes TEXT);
+  -- Further entries that wait for a run which has a parent already, or had none.
+  CREATE TABLE run_waiters (run INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (run, entry)) WITHOUT ROWID;
+
+  CREATE TABLE entries (
+    no INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    seq INTEGER,
+    lane INTEGER,
+    batch INTEGER,
+    attempt INTEGER,
+    max_attempts INTEGER,
+    priority INTEGER,
+    bytes INTEGER,
+    tokens INTEGER,
+    due_at INTEGER,
+    created_at INTEGER NOT NULL,
+    body INTEGER,
+    answer INTEGER
+  );
+  CREATE INDEX entries_queue ON entries (lane, priority DESC, due_at) WHERE state = 1;
+  CREATE INDEX entries_delayed ON entries (lane, due_at) WHERE state = 2;
+  CREATE INDEX entries_sleeping ON entries (due_at) WHERE state = 3;
+  CREATE INDEX entries_batch ON entries (batch) WHERE batch IS NOT NULL;
+
+  CREATE TABLE bodies (no INTEGER PRIMARY KEY, body TEXT NOT NULL);
+  CREATE TABLE answers (no INTEGER PRIMARY KEY, value TEXT, error TEXT);
+
+  CREATE TABLE batches (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    lane INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    worker INTEGER,
+    request_count INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    tokens INTEGER NOT NULL DEFAULT 0,
+    due_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    sealed_at INTEGER,
+    staged TEXT,
+    launch_attempts INTEGER NOT NULL DEFAULT 0,
+    intent_at INTEGER,
+    launch_deadline_at INTEGER,
+    job TEXT,
+    raw_status TEXT,
+    launched_at INTEGER,
+    finished_at INTEGER,
+    output TEXT,
+    cursor INTEGER NOT NULL DEFAULT 0,
+    swept INTEGER NOT NULL DEFAULT 0,
+    succeeded INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    requeued INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    duplicate INTEGER NOT NULL DEFAULT 0,
+    unknown INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    ended_at INTEGER,
+    error TEXT
+  );
+  CREATE INDEX batches_active ON batches (due_at) WHERE state <= 4;
+  `,
+];

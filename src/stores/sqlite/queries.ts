@@ -1,0 +1,201 @@
+import { GembatchError } from "../../core/errors.ts";
+import { batchTransitions, requestTransitions, runTransitions } from "../../core/states.ts";
+import type {
+  BatchFilter,
+  BatchRecord,
+  Page,
+  PageOptions,
+  RequestFilter,
+  RequestRecord,
+  RunFilter,
+  RunRecord,
+  StoreStats,
+} from "../../core/store.ts";
+import { batchStates, entryNo, parseRequestId, requestStates, runCodes, runStates } from "./codes.ts";
+import { findBatch } from "./batches.ts";
+import type { Database } from "./database.ts";
+import { type BatchRow, type RequestRow, type RunRow, toBatch, toRequest, toRun } from "./rows.ts";
+import { BATCHES, REQUESTS, RUNS } from "./tallies.ts";
+
+/** Rows that one look at a list walks at most: a filter that matches next to nothing gives short pages, not long waits. */
+const WINDOW = 20_000;
+
+const runColumns = `
+  r.no, r.id, r.kind, r.chain, r.state, r.attempts, r.priority, r.created_at, r.ended_at, i.input, o.output, o.error, o.notes,
+  (SELECT p.id FROM runs p WHERE p.no = r.parent >> 20) AS parent_id`;
+
+const requestColumns = `
+  e.no, r.id AS run_id, e.key, e.lane, e.state, e.attempt, e.bytes, e.tokens, e.created_at, e.due_at,
+  (SELECT b.id FROM batches b WHERE b.no = e.batch) AS batch_id, d.body, a.value, a.error`;
+
+export function getRuns(db: Database, { ids }: { ids: string[] }): (RunRecord | undefined)[] {
+  const select = db.sql(`
+    SELECT ${runColumns} FROM runs r JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no WHERE r.id = ?`);
+  return ids.map((id) => {
+    const row = select.get(id) as unknown as RunRow | undefined;
+    return row === undefined ? undefined : toRun(db, row);
+  });
+}
+
+export function listRuns(db: Database, filter: RunFilter & PageOptions): Page<RunRecord> {
+  const codes = filter.state === undefined ? undefined : runCodes(filter.state);
+  if (codes !== undefined && countOf(readTallies(db), RUNS, codes) === 0) return { items: [], nextCursor: undefined };
+  const chains = filter.chain === undefined ? undefined : chainNumbers(db, filter.chain);
+  // Held and failed runs are what operators look for; they have an index, and need no window.
+  const rare = filter.state === "held" || filter.state === "failed";
+  const source = rare
+    ? `SELECT no, chain FROM runs WHERE state IN (4, 6) AND state = ${codes?.[0]} AND no < ?1 ORDER BY no DESC LIMIT ?2`
+    : `SELECT no, chain, state FROM runs WHERE no < ?1 ORDER BY no DESC LIMIT ?2`;
+  const where = [
+    ...(codes === undefined || rare ? [] : [`w.state IN (${codes.join(", ")})`]),
+    ...(chains === undefined ? [] : [`w.chain IN (${chains.join(", ")})`]),
+  ];
+  return page(db, filter, source, where, (from) => `
+    SELECT ${runColumns} FROM (${from}) w
+    JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no ORDER BY r.no DESC`,
+    (row) => toRun(db, row as unknown as RunRow),
+  );
+}
+
+export function getRequest(db: Database, { id }: { id: string }): RequestRecord | undefined {
+  const no = parseRequestId(id);
+  const row = no === undefined ? undefined : db
+    .sql(`
+      SELECT ${requestColumns} FROM entries e JOIN runs r ON r.no = e.no >> 20
+      JOIN bodies d ON d.no = e.body LEFT JOIN answers a ON a.no = e.answer WHERE e.no = ? AND e.kind = 0`)
+    .get(no);
+  return row === undefined ? undefined : toRequest(db, row as unknown as RequestRow);
+}
+
+export function listRequests(db: Database, filter: RequestFilter & PageOptions): Page<RequestRecord> {
+  const none = { items: [], nextCursor: undefined };
+  const codes = filter.state === undefined ? undefined : requestStates.flatMap((name, code) => (name === filter.state ? [code] : []));
+  let range = "";
+  if (filter.run !== undefined) {
+    const run = db.names.runNo(filter.run);
+    if (run === undefined) return none;
+    range += ` AND no >= ${entryNo(run, 0)} AND no < ${entryNo(run + 1, 0)}`;
+  }
+  if (filter.batch !== undefined) {
+    const batch = findBatch(db, filter.batch);
+    if (batch === undefined) return none;
+    // A request that went back to its queue is no member any more.
+    range += ` AND ${filter.run === undefined ? "batch" : "+batch"} = ${batch.no} AND +state >= 4`;
+  }
+  return page(
+    db,
+    filter,
+    `SELECT no, kind, state FROM entries WHERE no < ?1${range} ORDER BY no DESC LIMIT ?2`,
+    ["w.kind = 0", ...(codes === undefined ? [] : [`w.state IN (${codes.join(", ")})`])],
+    (from) => `
+      SELECT ${requestColumns} FROM (${from}) w JOIN entries e ON e.no = w.no JOIN runs r ON r.no = e.no >> 20
+      JOIN bodies d ON d.no = e.body LEFT JOIN answers a ON a.no = e.answer ORDER BY e.no DESC`,
+    (row) => toRequest(db, row as unknown as RequestRow),
+  );
+}
+
+export function getBatch(db: Database, { id }: { id: string }): BatchRecord | undefined {
+  const row = findBatch(db, id);
+  return row === undefined ? undefined : toBatch(db, row);
+}
+
+export function listBatches(db: Database, filter: BatchFilter & PageOptions): Page<BatchRecord> {
+  const where = [
+    ...(filter.state === undefined ? [] : [`w.state = ${batchStates.indexOf(filter.state)}`]),
+    ...(filter.active === undefined ? [] : [filter.active ? "w.state <= 4" : "w.state > 4"]),
+  ];
+  const active = filter.active === true ? " AND state <= 4" : "";
+  return page(
+    db,
+    filter,
+    `SELECT no, state FROM batches WHERE no < ?1${active} ORDER BY no DESC LIMIT ?2`,
+    where,
+    (from) => `SELECT b.* FROM (${from}) w JOIN batches b ON b.no = w.no ORDER BY b.no DESC`,
+    (row) => toBatch(db, row as unknown as BatchRow),
+  );
+}
+
+/**
+ * One page, newest first: the numbers of up to `WINDOW` rows before the cursor, those of them that match, and only then their payloads.
+ */
+function page<T>(
+  db: Database,
+  options: PageOptions,
+  source: string,
+  where: readonly string[],
+  select: (from: string) => string,
+  toItem: (row: Record<string, unknown>) => T,
+): Page<T> {
+  const limit = Math.min(1_000, Math.max(1, Math.floor(options.limit ?? 100)));
+  const before = options.cursor === undefined ? Number.MAX_SAFE_INTEGER : parseCursor(options.cursor);
+  const match = where.length === 0 ? "" : `WHERE ${where.join(" AND ")}`;
+  const rows = db.sql(select(`SELECT no FROM (${source}) w ${match} ORDER BY no DESC LIMIT ?3`)).all(before, WINDOW, limit + 1);
+  const shown = rows.slice(0, limit);
+  const items = shown.map(toItem);
+  if (rows.length > limit) return { items, nextCursor: cursor(shown.at(-1)) };
+  const walked = db.sql(`SELECT no FROM (${source}) ORDER BY no LIMIT 1`).get(before, WINDOW);
+  const count = db.sql(`SELECT count(*) AS count FROM (${source})`).get(before, WINDOW)?.["count"] as number;
+  return { items, nextCursor: count < WINDOW ? undefined : cursor(walked) };
+}
+
+const cursor = (row: Record<string, unknown> | undefined): string => (row?.["no"] as number).toString(36);
+
+function parseCursor(text: string): number {
+  const no = /^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN;
+  if (Number.isSafeInteger(no)) return no;
+  throw new GembatchError("invalid_argument", "The cursor is none that this store gave out.", {
+    hint: "Pass nextCursor of the page before, unchanged.",
+  });
+}
+
+function chainNumbers(db: Database, chain: string): number[] {
+  return db.sql(`SELECT no FROM chains WHERE chain = ?`).all(chain).map((row) => row["no"] as number);
+}
+
+export function readTallies(db: Database): Map<number, number> {
+  const rows = db.sql(`SELECT no, count FROM tallies`).all() as { no: number; count: number }[];
+  return new Map(rows.map(({ no, count }) => [no, count]));
+}
+
+function countOf(tallies: Map<number, number>, base: number, codes: readonly number[]): number {
+  return codes.reduce((sum, code) => sum + (tallies.get(base + code) ?? 0), 0);
+}
+
+export function stats(db: Database): StoreStats {
+  const tallies = readTallies(db);
+  const lanes = db.sql(`SELECT * FROM lanes WHERE answers > 0 ORDER BY no`).all() as Record<string, number>[];
+  return {
+    runs: countStates(runTransitions, runStates, tallies, RUNS),
+    requests: countStates(requestTransitions, requestStates, tallies, REQUESTS),
+    batches: countStates(batchTransitions, batchStates, tallies, BATCHES),
+    usage: lanes.map((row) => ({
+      lane: db.names.lane(row["no"] as number),
+      answers: row["answers"] as number,
+      usage: {
+        promptTokens: row["prompt_tokens"] as number,
+        cachedTokens: row["cached_tokens"] as number,
+        outputTokens: row["output_tokens"] as number,
+        thoughtTokens: row["thought_tokens"] as number,
+        toolTokens: row["tool_tokens"] as number,
+      },
+    })),
+  };
+}
+
+function countStates<S extends string>(
+  all: Readonly<Record<S, unknown>>,
+  names: readonly S[],
+  tallies: Map<number, number>,
+  base: number,
+): Record<S, number> {
+  const counts = Object.fromEntries(Object.keys(all).map((state) => [state, 0])) as Record<S, number>;
+  names.forEach((name, code) => {
+    counts[name] += tallies.get(base + code) ?? 0;
+  });
+  return counts;
+}
+
+/** Runnable, running, waiting and retrying runs, as the tallies have them. */
+export function hasLiveRuns(db: Database): boolean {
+  return countOf(readTallies(db), RUNS, [0, 1, 2, 3]) > 0;
+}

@@ -1,0 +1,156 @@
+/** Rows of the tables as the records of the port. Numbers and texts come back as they were put in; NULL is `undefined`. */
+import type { SerializedError } from "../../core/errors.ts";
+import type { StagedInput } from "../../core/provider.ts";
+import type { BatchRecord, RequestRecord, RunRecord } from "../../core/store.ts";
+import { batchStates, ENTRY, requestId, requestStates, RUN, runKinds, runStates } from "./codes.ts";
+import type { Database } from "./database.ts";
+
+type Nullable<T> = { [K in keyof T]: T[K] | null };
+
+const orUndefined = <T>(value: T | null): T | undefined => value ?? undefined;
+const parse = (text: string | null): unknown => (text === null ? undefined : JSON.parse(text));
+const parseError = (text: string | null): SerializedError | undefined => parse(text) as SerializedError | undefined;
+
+export interface BatchRow {
+  no: number;
+  id: string;
+  lane: number;
+  state: number;
+  epoch: number;
+  worker: number | null;
+  request_count: number;
+  bytes: number;
+  tokens: number;
+  due_at: number;
+  created_at: number;
+  sealed_at: number | null;
+  staged: string | null;
+  launch_attempts: number;
+  intent_at: number | null;
+  launch_deadline_at: number | null;
+  job: string | null;
+  raw_status: string | null;
+  launched_at: number | null;
+  finished_at: number | null;
+  output: string | null;
+  cursor: number;
+  swept: number;
+  succeeded: number;
+  failed: number;
+  requeued: number;
+  cancelled: number;
+  duplicate: number;
+  unknown: number;
+  failures: number;
+  ended_at: number | null;
+  error: string | null;
+}
+
+export function toBatch(db: Database, row: BatchRow): BatchRecord {
+  return {
+    id: row.id,
+    lane: db.names.lane(row.lane),
+    state: batchStates[row.state] ?? "forming",
+    epoch: row.epoch,
+    requestCount: row.request_count,
+    bytes: row.bytes,
+    tokens: row.tokens,
+    dueAt: row.due_at,
+    createdAt: row.created_at,
+    sealedAt: orUndefined(row.sealed_at),
+    staged: parse(row.staged) as StagedInput | undefined,
+    launchAttempts: row.launch_attempts,
+    intentAt: orUndefined(row.intent_at),
+    launchDeadlineAt: orUndefined(row.launch_deadline_at),
+    job: orUndefined(row.job),
+    rawStatus: orUndefined(row.raw_status),
+    launchedAt: orUndefined(row.launched_at),
+    finishedAt: orUndefined(row.finished_at),
+    output: orUndefined(row.output),
+    cursor: row.cursor,
+    counts: {
+      succeeded: row.succeeded,
+      failed: row.failed,
+      requeued: row.requeued,
+      cancelled: row.cancelled,
+      duplicate: row.duplicate,
+      unknown: row.unknown,
+    },
+    failures: row.failures,
+    endedAt: orUndefined(row.ended_at),
+    error: parseError(row.error),
+  };
+}
+
+export interface RunRow {
+  no: number;
+  id: string;
+  kind: number;
+  chain: number;
+  state: number;
+  attempts: number;
+  priority: number;
+  created_at: number;
+  ended_at: number | null;
+  input: string;
+  output: string | null;
+  error: string | null;
+  notes: string | null;
+  parent_id: string | null;
+}
+
+export function toRun(db: Database, row: RunRow): RunRecord {
+  const { chain, version } = db.names.chain(row.chain);
+  // The error of a turn that is tried again belongs to the run only until a turn gets through.
+  const inTrouble = row.state >= RUN.retrying || row.attempts > 0;
+  return {
+    id: row.id,
+    kind: runKinds[row.kind] ?? "chain",
+    chain,
+    version,
+    state: runStates[row.state] ?? "runnable",
+    input: parse(row.input),
+    output: parse(row.output),
+    error: inTrouble ? parseError(row.error) : undefined,
+    notes: (parse(row.notes) as string[] | undefined) ?? [],
+    parent: orUndefined(row.parent_id),
+    attempts: row.attempts,
+    priority: row.priority,
+    createdAt: row.created_at,
+    endedAt: orUndefined(row.ended_at),
+  };
+}
+
+export interface RequestRow extends Nullable<{ batch_id: string; body: string; value: string; error: string }> {
+  no: number;
+  run_id: string;
+  key: string;
+  lane: number;
+  state: number;
+  attempt: number;
+  bytes: number;
+  tokens: number;
+  created_at: number;
+  due_at: number;
+}
+
+export function toRequest(db: Database, row: RequestRow): RequestRecord {
+  return {
+    id: requestId(row.no),
+    run: row.run_id,
+    key: row.key,
+    lane: db.names.lane(row.lane),
+    state: requestStates[row.state] ?? "queued",
+    attempt: row.attempt,
+    // A request that went back to its queue still remembers the batch it came from.
+    batch: row.state < ENTRY.batched ? undefined : orUndefined(row.batch_id),
+    bytes: row.bytes,
+    tokens: row.tokens,
+    createdAt: row.created_at,
+    availableAt: row.due_at,
+    body: parse(row.body),
+    response: parse(row.value),
+    error: parseError(row.error),
+  };
+}
+

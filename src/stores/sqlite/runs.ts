@@ -1,0 +1,281 @@
+import type { SerializedError } from "../../core/errors.ts";
+import type { ChainVersions, ClaimedRun, Entry, NewRun, StartOutcome } from "../../core/store.ts";
+import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "./codes.ts";
+import type { Database } from "./database.ts";
+import { type Answer, dropOpenEntries, errorText, insertEntry, readHead, settleEntry, settleParent } from "./entries.ts";
+import { REQUESTS, RUNS } from "./tallies.ts";
+
+export function startRuns(db: Database, { now, runs }: { now: number; runs: NewRun[] }): StartOutcome[] {
+  return runs.map((run) => startRun(db, now, run, run.parent === undefined ? undefined : findEntry(db, run.parent)));
+}
+
+/**
+ * Starts one run. `parent` is the entry that waits for its output. If the run exists already, that entry waits for the run as it is:
+ * it settles at once when the run has ended, or is told that the id is taken by something else.
+ */
+export function startRun(db: Database, now: number, run: NewRun, parent: number | undefined): StartOutcome {
+  const waits = run.request !== undefined;
+  const { changes, lastInsertRowid } = db
+    .sql(`
+      INSERT INTO runs (id, kind, chain, state, entries, open, priority, parent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+      ON CONFLICT (id) DO NOTHING`)
+    .run(
+      run.id,
+      runKinds.indexOf(run.kind),
+      db.names.chainNo(run.chain, run.version),
+      waits ? RUN.waiting : RUN.runnable,
+      waits ? 1 : 0,
+      waits ? 1 : 0,
+      run.priority,
+      parent ?? null,
+      now,
+    );
+  if (changes === 0) return joinRun(db, run, parent);
+  const no = Number(lastInsertRowid);
+  db.sql(`INSERT INTO run_inputs (no, fingerprint, input) VALUES (?, ?, ?)`).run(no, run.fingerprint, run.input);
+  if (run.request !== undefined) insertEntry(db, no, 0, run.request, now, 1, false);
+  db.tallies.move(RUNS, undefined, waits ? RUN.waiting : RUN.runnable);
+  return "started";
+}
+
+function joinRun(db: Database, run: NewRun, parent: number | undefined): StartOutcome {
+  const found = db
+    .sql(`
+      SELECT r.no, r.state, r.parent, i.fingerprint, o.output, o.error
+      FROM runs r JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no WHERE r.id = ?`)
+    .get(run.id) as { no: number; state: number; parent: number | null; fingerprint: string; output: string | null; error: string | null };
+  const same = found.fingerprint === run.fingerprint;
+  if (parent !== undefined && found.parent !== parent) {
+    if (!same) settleParent(db, parent, { value: undefined, error: conflict(run.id) });
+    else if (found.state >= RUN.completed) {
+      const error = found.error === null ? undefined : (JSON.parse(found.error) as SerializedError);
+      settleParent(db, parent, { value: found.output ?? undefined, error });
+    } else {
+      db.sql(`INSERT OR IGNORE INTO run_waiters (run, entry) VALUES (?, ?)`).run(found.no, parent);
+      db.sql(`UPDATE runs SET shared = 1 WHERE no = ?`).run(found.no);
+    }
+  }
+  return same ? "existing" : "conflict";
+}
+
+/** The entry of a run by its key: a walk over the run's entries, for the rare start that is not in one commit with its entry. */
+export function findEntry(db: Database, { run, key }: { run: string; key: string }): number | undefined {
+  const no = db.names.runNo(run);
+  if (no === undefined) return undefined;
+  const row = db.sql(`SELECT no FROM entries WHERE no >= ? AND no < ? AND key = ?`).get(entryNo(no, 0), entryNo(no + 1, 0), key);
+  return row?.["no"] as number | undefined;
+}
+
+/** Everything of a run's row that its end depends on. */
+export interface EndingRun {
+  no: number;
+  id: string;
+  state: number;
+  open: number;
+  parent: number | null;
+  shared: number;
+}
+
+/** Ends a run in `state` and tells whoever waits for it. The row's other columns are the caller's. */
+export function endRun(db: Database, run: EndingRun, state: number, answer: Answer, now: number): void {
+  db.tallies.move(RUNS, run.state, state);
+  db.sql(`UPDATE runs SET state = ?, worker = NULL, retry_at = NULL, cancel = 0, ended_at = ? WHERE no = ?`).run(state, now, run.no);
+  storeOutcome(db, run.no, answer);
+  if (run.open > 0) dropOpenEntries(db, run.no, state === RUN.failed);
+  if (run.parent !== null) settleParent(db, run.parent, answer);
+  if (run.shared === 1) {
+    for (const row of db.sql(`SELECT entry FROM run_waiters WHERE run = ?`).all(run.no)) settleParent(db, row["entry"] as number, answer);
+    db.sql(`DELETE FROM run_waiters WHERE run = ?`).run(run.no);
+  }
+}
+
+export function storeOutcome(db: Database, run: number, { value, error }: Answer): void {
+  db.sql(`
+    INSERT INTO run_outcomes (no, output, error) VALUES (?, ?, ?)
+    ON CONFLICT (no) DO UPDATE SET output = excluded.output, error = excluded.error`).run(run, value ?? null, errorText(error));
+}
+
+export function addNotes(db: Database, run: number, notes: readonly string[]): void {
+  const row = db.sql(`SELECT notes FROM run_outcomes WHERE no = ?`).get(run);
+  const before = row?.["notes"] == null ? [] : (JSON.parse(row["notes"] as string) as string[]);
+  db.sql(`
+    INSERT INTO run_outcomes (no, notes) VALUES (?, ?)
+    ON CONFLICT (no) DO UPDATE SET notes = excluded.notes`).run(run, JSON.stringify([...before, ...notes]));
+}
+
+/** More chains than this with runs to take up at the same moment are left to the next claim. */
+const CHAINS_PER_CLAIM = 200;
+
+/** Chains (by number) that have something runnable: one look into the partial index each. */
+export function runnableChains(db: Database, chains: readonly ChainVersions[]): number[] {
+  const any = db.sql(`SELECT 1 FROM runs WHERE state = 0 AND chain = ? LIMIT 1`);
+  return db.names.chainNos(chains).filter((no) => any.get(no) !== undefined);
+}
+
+export function claimRuns(
+  db: Database,
+  { worker, limit, chains }: { worker: string; limit: number; chains: ChainVersions[] },
+): ClaimedRun[] {
+  const numbers = runnableChains(db, chains).slice(0, CHAINS_PER_CLAIM);
+  if (numbers.length === 0 || limit <= 0) return [];
+  const rows = db.sql(claimSql(numbers.length)).all(db.names.ensureWorker(worker), ...numbers, limit) as unknown as {
+    no: number;
+    id: string;
+    kind: number;
+    chain: number;
+    code: string;
+    input: string;
+    epoch: number;
+    seq: number;
+    attempts: number;
+    priority: number;
+    created_at: number;
+  }[];
+  rows.sort((a, b) => b.priority - a.priority || a.no - b.no);
+  return rows.map((row) => {
+    db.names.keepRun(row.id, row.no);
+    db.tallies.move(RUNS, RUN.runnable, RUN.running);
+    const { chain, version } = db.names.chain(row.chain);
+    return {
+      id: row.id,
+      kind: runKinds[row.kind] ?? "chain",
+      chain,
+      version,
+      code: row.code,
+      input: row.input,
+      epoch: row.epoch,
+      seq: row.seq,
+      attempts: row.attempts,
+      priority: row.priority,
+      createdAt: row.created_at,
+    };
+  });
+}
+
+const claimStatements: string[] = [];
+
+/** One ordered walk of the index a chain, merged lazily by SQLite: the cost follows the runs taken, not those that are there. */
+function claimSql(chains: number): string {
+  return (claimStatements[chains] ??= `
+    UPDATE runs SET state = 1, epoch = epoch + 1, worker = ?
+    WHERE no IN (
+      SELECT no FROM (
+        ${Array.from({ length: chains }, () => `SELECT no, priority FROM runs WHERE state = 0 AND chain = ?`).join(" UNION ALL ")}
+        ORDER BY priority DESC, no LIMIT ?
+      )
+    )
+    RETURNING no, id, kind, chain, code, epoch, seq, attempts, priority, created_at,
+      (SELECT input FROM run_inputs WHERE run_inputs.no = runs.no) AS input`);
+}
+
+export function loadHistory(db: Database, { runs }: { runs: { run: string; since: number }[] }): Entry[][] {
+  const all = db.sql(`
+    SELECT e.no, e.key, e.kind, e.fingerprint, e.seq, a.value, a.error FROM entries e LEFT JOIN answers a ON a.no = e.answer
+    WHERE e.no >= ? AND e.no < ? ORDER BY e.no`);
+  const settled = db.sql(`
+    SELECT e.no, e.key, e.kind, e.fingerprint, e.seq, a.value, a.error FROM entries e LEFT JOIN answers a ON a.no = e.answer
+    WHERE e.no >= ? AND e.no < ? AND e.seq > ? ORDER BY e.no`);
+  return runs.map(({ run, since }) => {
+    const no = db.names.runNo(run);
+    if (no === undefined) return [];
+    const from = entryNo(no, 0);
+    const rows = since > 0 ? settled.all(from, entryNo(no + 1, 0), since) : all.all(from, entryNo(no + 1, 0));
+    return rows.map((row) => ({
+      no: (row["no"] as number) - from,
+      key: row["key"] as string,
+      kind: entryKinds[row["kind"] as number] ?? "request",
+      fingerprint: row["fingerprint"] as string,
+      seq: (row["seq"] as number | null) ?? undefined,
+      value: (row["value"] as string | null) ?? undefined,
+      error: row["error"] === null ? undefined : (JSON.parse(row["error"] as string) as SerializedError),
+    }));
+  });
+}
+
+export function wakeRuns(db: Database, { runs }: { runs: { run: string; epoch: number }[] }): void {
+  const update = db.sql(`UPDATE runs SET state = 0 WHERE no = ? AND state = 2 AND epoch = ?`);
+  for (const { run, epoch } of runs) {
+    const no = db.names.runNo(run);
+    if (no !== undefined && update.run(no, epoch).changes > 0) db.tallies.move(RUNS, RUN.waiting, RUN.runnable);
+  }
+}
+
+export function hasDueTimers(db: Database, now: number): boolean {
+  return (
+    db.sql(`SELECT 1 FROM entries WHERE state = 3 AND due_at <= ? LIMIT 1`).get(now) !== undefined ||
+    db.sql(`SELECT 1 FROM runs WHERE state = 3 AND retry_at <= ? LIMIT 1`).get(now) !== undefined
+  );
+}
+
+/** Up to `limit` sleeps and turn retries that are due, those of sleeps first. */
+export function fireTimers(db: Database, { now, limit }: { now: number; limit: number }): number {
+  const sleeps = db.sql(`SELECT no FROM entries WHERE state = 3 AND due_at <= ? ORDER BY due_at LIMIT ?`).all(now, limit);
+  for (const row of sleeps) {
+    const entry = row["no"] as number;
+    settleEntry(db, entry, readHead(db, runOf(entry)), ENTRY.succeeded, { value: undefined, error: undefined });
+  }
+  const retries = db
+    .sql(`SELECT no FROM runs WHERE state = 3 AND retry_at <= ? ORDER BY retry_at LIMIT ?`)
+    .all(now, limit - sleeps.length);
+  for (const row of retries) {
+    db.sql(`UPDATE runs SET state = 0, retry_at = NULL WHERE no = ?`).run(row["no"] as number);
+    db.tallies.move(RUNS, RUN.retrying, RUN.runnable);
+  }
+  return sleeps.length + retries.length;
+}
+
+export function cancelRuns(db: Database, { now, ids }: { now: number; ids: string[] }): string[] {
+  return ids.filter((id) => {
+    const run = db.sql(`SELECT no, id, state, open, parent, shared, cancel FROM runs WHERE id = ?`).get(id) as unknown as
+      | (EndingRun & { cancel: number })
+      | undefined;
+    if (run === undefined || run.state >= RUN.completed || run.cancel === 1) return false;
+    if (run.state === RUN.running) db.sql(`UPDATE runs SET cancel = 1 WHERE no = ?`).run(run.no);
+    else endRun(db, run, RUN.cancelled, { value: undefined, error: cancelled(id) }, now);
+    return true;
+  });
+}
+
+/** A failed run goes on with what it has: its failed and its withdrawn requests are asked again, from their first attempt. */
+export function retryRuns(db: Database, { now, ids }: { now: number; ids: string[] }): string[] {
+  return ids.filter((id) => {
+    const run = db.sql(`SELECT no, state, open FROM runs WHERE id = ?`).get(id) as unknown as
+      | { no: number; state: number; open: number }
+      | undefined;
+    if (run === undefined || (run.state !== RUN.held && run.state !== RUN.failed)) return false;
+    const reopened = run.state === RUN.failed ? requeueRequests(db, run.no, now) : 0;
+    db.sql(`UPDATE runs SET state = 0, attempts = 0, ended_at = NULL, open = open + ? WHERE no = ?`).run(reopened, run.no);
+    storeOutcome(db, run.no, { value: undefined, error: undefined });
+    db.tallies.move(RUNS, run.state, RUN.runnable);
+    return true;
+  });
+}
+
+function requeueRequests(db: Database, run: number, now: number): number {
+  const rows = db
+    .sql(`SELECT no, state, seq, lane, bytes, tokens FROM entries WHERE no >= ? AND no < ? AND kind = 0 AND +state IN (6, 7)`)
+    .all(entryNo(run, 0), entryNo(run + 1, 0)) as unknown as {
+    no: number;
+    state: number;
+    seq: number | null;
+    lane: number;
+    bytes: number;
+    tokens: number;
+  }[];
+  for (const row of rows) {
+    db.sql(`UPDATE entries SET state = 1, seq = NULL, answer = NULL, batch = NULL, attempt = 1, due_at = ? WHERE no = ?`).run(now, row.no);
+    db.tallies.move(REQUESTS, row.state, ENTRY.queued);
+    db.tallies.queue(row.lane, 1, row.bytes, row.tokens);
+  }
+  return rows.filter((row) => row.seq !== null).length;
+}
+
+export function cancelled(id: string): SerializedError {
+  return { code: "run_cancelled", name: "GembatchError", message: `Run ${id} was cancelled.`, retryable: false };
+}
+
+function conflict(id: string): SerializedError {
+  const hint = "Give it another id.";
+  return { code: "run_conflict", name: "GembatchError", message: `Run ${id} exists with another input. ${hint}`, retryable: false, hint };
+}
+

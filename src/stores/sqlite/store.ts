@@ -1,0 +1,304 @@
+import { randomInt } from "node:crypto";
+import { type Random, randomText } from "../../core/clock.ts";
+import { describe, GembatchError } from "../../core/errors.ts";
+import type { Lane } from "../../core/provider.ts";
+import type { BatchState } from "../../core/states.ts";
+import type {
+  Activity,
+  BatchFilter,
+  BatchRecord,
+  BatchUpdate,
+  ChainVersions,
+  ClaimedRun,
+  CommitResult,
+  Entry,
+  MemberRow,
+  NewRun,
+  Page,
+  PageOptions,
+  RequestFilter,
+  RequestRecord,
+  RequestResult,
+  RunFilter,
+  RunRecord,
+  SettleRow,
+  StartOutcome,
+  Store,
+  StoreStats,
+  TurnCommit,
+  WorkerIdentity,
+} from "../../core/store.ts";
+import { activity, dueLanes, promoteDue } from "./activity.ts";
+import { activeBatches, claimableBatches, claimBatches, formBatch, readMembers, updateBatch } from "./batches.ts";
+import { Connection } from "./connection.ts";
+import { Database } from "./database.ts";
+import { notOpen } from "./errors.ts";
+import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
+import { settleRemaining, settleRows } from "./routing.ts";
+import { cancelRuns, claimRuns, fireTimers, hasDueTimers, loadHistory, retryRuns, runnableChains, startRuns, wakeRuns } from "./runs.ts";
+import { commitTurns } from "./turns.ts";
+import { heartbeat, holdFlush, leave, processExists } from "./workers.ts";
+
+export interface SqliteStoreOptions {
+  /** The file, or `:memory:`. Default `.gembatch/gembatch.db`. Its folder is made if it is not there. */
+  path?: string;
+  /**
+   * `full` (default): what is acknowledged survives a power cut, so no job is ever sent twice. `normal`: a power cut may take the last moments with it;
+   * a crash of the process takes nothing in either.
+   */
+  synchronous?: "full" | "normal";
+  /** How long to wait for another process that writes, before `store_locked`. Default 5000. */
+  busyTimeoutMs?: number;
+  /** The file never grows beyond this; `store_full` then. Default: no limit. */
+  maxBytes?: number;
+  /** Draws the id of a new store. */
+  random?: Random;
+  /** Whether a process of this host exists; a worker whose process is gone is given up without waiting for its lease. */
+  isProcessAlive?: (pid: number) => boolean;
+}
+
+const secureRandom: Random = { next: () => randomInt(2 ** 32) / 2 ** 32 };
+
+/**
+ * The store in one SQLite file, for any number of processes of one machine. Every method is one short synchronous transaction, so
+ * two methods never interleave in a process; between processes SQLite's write lock keeps them apart.
+ */
+export class SqliteStore implements Store {
+  readonly name = "sqlite";
+  readonly path: string;
+  readonly #options: SqliteStoreOptions;
+  #database: Database | undefined;
+  #id: string | undefined;
+
+  constructor(options: SqliteStoreOptions = {}) {
+    checkOptions(options);
+    this.path = options.path ?? ".gembatch/gembatch.db";
+    this.#options = options;
+  }
+
+  get id(): string {
+    if (this.#id === undefined) throw notOpen(this.path);
+    return this.#id;
+  }
+
+  async open(): Promise<void> {
+    if (this.#database !== undefined) return;
+    const { synchronous = "full", busyTimeoutMs = 5_000, maxBytes, random = secureRandom } = this.#options;
+    const connection = await Connection.open({ path: this.path, synchronous, busyTimeoutMs, maxBytes });
+    const database = new Database(connection);
+    try {
+      this.#id = await database.write(() => {
+        database.sql(`INSERT INTO meta (key, value) VALUES ('id', ?) ON CONFLICT (key) DO NOTHING`).run(randomText(random, 12));
+        return database.sql(`SELECT value FROM meta WHERE key = 'id'`).get()?.["value"] as string;
+      });
+    } catch (thrown) {
+      database.close();
+      throw thrown;
+    }
+    this.#database = database;
+  }
+
+  async close(): Promise<void> {
+    this.#database?.close();
+    this.#database = undefined;
+  }
+
+  /** SQL texts in use, for checks of their query plans. */
+  statements(): string[] {
+    return this.#db.statements();
+  }
+
+  get #db(): Database {
+    if (this.#database === undefined) throw notOpen(this.path);
+    return this.#database;
+  }
+
+  // Calls that most often find nothing to do read first: an idle worker never takes the write lock.
+
+  async #write<T>(work: (db: Database) => T): Promise<T> {
+    const db = this.#db;
+    return db.write(() => work(db));
+  }
+
+  async #read<T>(work: (db: Database) => T): Promise<T> {
+    const db = this.#db;
+    return db.read(() => work(db));
+  }
+
+  // Workers
+
+  heartbeat(params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: string[]; maxAttempts: number }): Promise<{
+    roles: string[];
+  }> {
+    return this.#write((db) => heartbeat(db, params, this.#options.isProcessAlive ?? processExists));
+  }
+
+  leave(params: { worker: string; now: number }): Promise<void> {
+    return this.#write((db) => leave(db, params));
+  }
+
+  // Runs
+
+  startRuns(params: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
+    return this.#write((db) => startRuns(db, params));
+  }
+
+  holdFlush(params: { producer: string; until: number }): Promise<void> {
+    return this.#write((db) => holdFlush(db, params));
+  }
+
+  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]> {
+    if (!(await this.#read((db) => runnableChains(db, params.chains).length > 0))) return [];
+    return this.#write((db) => claimRuns(db, params));
+  }
+
+  loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
+    return this.#read((db) => loadHistory(db, params));
+  }
+
+  commitTurns(params: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]> {
+    return this.#write((db) => commitTurns(db, params));
+  }
+
+  async fireTimers(params: { now: number; limit: number }): Promise<number> {
+    if (!(await this.#read((db) => hasDueTimers(db, params.now)))) return 0;
+    return this.#write((db) => fireTimers(db, params));
+  }
+
+  wakeRuns(params: { now: number; runs: { run: string; epoch: number }[] }): Promise<void> {
+    return this.#write((db) => wakeRuns(db, params));
+  }
+
+  // Batches
+
+  async activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity> {
+    const due = await this.#read((db) => dueLanes(db, params.now).length > 0);
+    if (due) await this.#write((db) => promoteDue(db, params.now));
+    return this.#read((db) => activity(db, params));
+  }
+
+  activeBatches(): Promise<BatchRecord[]> {
+    return this.#read(activeBatches);
+  }
+
+  formBatch(params: {
+    worker: string;
+    now: number;
+    batch: string;
+    lane: Lane;
+    limits: { requests: number; bytes: number; tokens: number };
+    maxActive: number;
+    chunk: number;
+  }): Promise<BatchRecord | undefined> {
+    return this.#write((db) => formBatch(db, params));
+  }
+
+  async claimBatches(params: {
+    worker: string;
+    now: number;
+    providers: string[];
+    states: BatchState[];
+    limit: number;
+  }): Promise<BatchRecord[]> {
+    if (!(await this.#read((db) => claimableBatches(db, params).length > 0))) return [];
+    return this.#write((db) => claimBatches(db, params));
+  }
+
+  updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean> {
+    return this.#write((db) => updateBatch(db, params));
+  }
+
+  readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
+    return this.#read((db) => readMembers(db, params));
+  }
+
+  settleRows(params: {
+    batch: string;
+    epoch: number;
+    now: number;
+    rows: SettleRow[];
+    unknown: number;
+    cursor: number;
+  }): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+    return this.#write((db) => settleRows(db, params));
+  }
+
+  settleRemaining(params: {
+    batch: string;
+    epoch: number;
+    now: number;
+    limit: number;
+    result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number };
+  }): Promise<number | undefined> {
+    return this.#write((db) => settleRemaining(db, params));
+  }
+
+  // Looking and operating
+
+  getRuns(params: { ids: string[] }): Promise<(RunRecord | undefined)[]> {
+    return this.#read((db) => getRuns(db, params));
+  }
+
+  listRuns(params: RunFilter & PageOptions): Promise<Page<RunRecord>> {
+    return this.#read((db) => listRuns(db, params));
+  }
+
+  getRequest(params: { id: string }): Promise<RequestRecord | undefined> {
+    return this.#read((db) => getRequest(db, params));
+  }
+
+  listRequests(params: RequestFilter & PageOptions): Promise<Page<RequestRecord>> {
+    return this.#read((db) => listRequests(db, params));
+  }
+
+  getBatch(params: { id: string }): Promise<BatchRecord | undefined> {
+    return this.#read((db) => getBatch(db, params));
+  }
+
+  listBatches(params: BatchFilter & PageOptions): Promise<Page<BatchRecord>> {
+    return this.#read((db) => listBatches(db, params));
+  }
+
+  stats(): Promise<StoreStats> {
+    return this.#read(stats);
+  }
+
+  hasLiveRuns(): Promise<boolean> {
+    return this.#read(hasLiveRuns);
+  }
+
+  cancelRuns(params: { now: number; ids: string[] }): Promise<string[]> {
+    return this.#write((db) => cancelRuns(db, params));
+  }
+
+  retryRuns(params: { now: number; ids: string[] }): Promise<string[]> {
+    return this.#write((db) => retryRuns(db, params));
+  }
+}
+
+/** A store in one file; nothing is touched before `open`. */
+export function sqliteStore(options: SqliteStoreOptions | string = {}): SqliteStore {
+  return new SqliteStore(typeof options === "string" ? { path: options } : options);
+}
+
+const knownOptions: readonly string[] = ["path", "synchronous", "busyTimeoutMs", "maxBytes", "random", "isProcessAlive"];
+
+function checkOptions(options: SqliteStoreOptions): void {
+  const unknown = Object.keys(options).find((name) => !knownOptions.includes(name));
+  if (unknown !== undefined) {
+    throw new GembatchError("invalid_option", `The SQLite store has no option ${unknown}.`, { hint: `It knows ${knownOptions.join(", ")}.` });
+  }
+  const { path, synchronous, busyTimeoutMs, maxBytes } = options;
+  if (path !== undefined && (typeof path !== "string" || path === "")) throw invalid("path", "the name of a file", path);
+  if (synchronous !== undefined && synchronous !== "full" && synchronous !== "normal") {
+    throw invalid("synchronous", '"full" or "normal"', synchronous);
+  }
+  if (busyTimeoutMs !== undefined && !(Number.isFinite(busyTimeoutMs) && busyTimeoutMs >= 0)) {
+    throw invalid("busyTimeoutMs", "a number of milliseconds", busyTimeoutMs);
+  }
+  if (maxBytes !== undefined && !(Number.isFinite(maxBytes) && maxBytes > 0)) throw invalid("maxBytes", "a number of bytes", maxBytes);
+}
+
+function invalid(name: string, expected: string, value: unknown): GembatchError {
+  return new GembatchError("invalid_option", `Option ${name} of the SQLite store must be ${expected}, got ${describe(value)}.`);
+}

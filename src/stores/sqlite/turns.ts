@@ -1,0 +1,127 @@
+import type { CommitResult, TurnCommit } from "../../core/store.ts";
+import { entryNo, RUN, runStates } from "./codes.ts";
+import type { Database } from "./database.ts";
+import { insertEntry } from "./entries.ts";
+import { addNotes, cancelled, type EndingRun, endRun, findEntry, startRun, storeOutcome } from "./runs.ts";
+import { RUNS } from "./tallies.ts";
+
+interface TurnRow extends EndingRun {
+  epoch: number;
+  worker: number | null;
+  seq: number;
+  entries: number;
+  attempts: number;
+  cancel: number;
+}
+
+export function commitTurns(db: Database, { worker, now, turns }: { worker: string; now: number; turns: TurnCommit[] }): CommitResult[] {
+  const workerNo = db.names.workerNo(worker);
+  return turns.map((turn) => commitTurn(db, workerNo, now, turn));
+}
+
+function commitTurn(db: Database, worker: number | undefined, now: number, turn: TurnCommit): CommitResult {
+  const no = db.names.runNo(turn.run);
+  const run =
+    no === undefined
+      ? undefined
+      : (db
+          .sql(`SELECT no, id, state, open, parent, shared, epoch, worker, seq, entries, attempts, cancel FROM runs WHERE no = ?`)
+          .get(no) as unknown as TurnRow | undefined);
+  if (run === undefined || run.state !== RUN.running || run.epoch !== turn.epoch || run.worker !== worker) {
+    db.names.dropRun(turn.run);
+    return { state: "lost" };
+  }
+  if (turn.notes.length > 0) addNotes(db, run.no, turn.notes);
+  if (run.cancel === 1) {
+    db.names.dropRun(turn.run);
+    endRun(db, run, RUN.cancelled, { value: undefined, error: cancelled(turn.run) }, now);
+    return { state: "cancelled", seq: run.seq };
+  }
+
+  const { outcome } = turn;
+  const ends = outcome.type === "completed" || outcome.type === "failed";
+  const knows = run.seq === turn.seen;
+  const before = run.seq;
+  addEntries(db, run, turn, now, ends);
+  const ownSeq = run.seq;
+  addStarts(db, run, turn, now);
+
+  switch (outcome.type) {
+    case "running":
+      return save(db, run, turn, RUN.running, 0, null);
+    case "waiting": {
+      // A start of this turn may have found its run ended: then there is news already.
+      const news = !knows || run.seq !== ownSeq;
+      if (!news && run.open === 0) throw new Error(`Run ${turn.run} would wait for nothing (${before} settled, none open).`);
+      return save(db, run, turn, news ? RUN.runnable : RUN.waiting, 0, null);
+    }
+    case "retry":
+      storeOutcome(db, run.no, { value: undefined, error: outcome.error });
+      if (outcome.at <= now) return save(db, run, turn, RUN.runnable, run.attempts + 1, null);
+      return save(db, run, turn, RUN.retrying, run.attempts + 1, outcome.at);
+    case "held":
+      storeOutcome(db, run.no, { value: undefined, error: outcome.error });
+      return save(db, run, turn, RUN.held, 0, null);
+    case "completed":
+    case "failed": {
+      const failed = outcome.type === "failed";
+      const state = failed ? RUN.failed : RUN.completed;
+      save(db, run, turn, RUN.running, 0, null);
+      db.names.dropRun(turn.run);
+      const answer = failed ? { value: undefined, error: outcome.error } : { value: outcome.output, error: undefined };
+      endRun(db, run, state, answer, now);
+      return { state: outcome.type, seq: run.seq };
+    }
+  }
+}
+
+/** Entries of a repeated commit are there already; then they count for nothing a second time. */
+function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, dropped: boolean): void {
+  if (turn.firstNo > run.entries) throw new Error(`Run ${turn.run} has ${run.entries} entries; a turn went on with number ${turn.firstNo}.`);
+  turn.entries.forEach((entry, i) => {
+    const no = turn.firstNo + i;
+    if (no < run.entries) {
+      const found = db.sql(`SELECT key FROM entries WHERE no = ?`).get(entryNo(run.no, no));
+      if (found?.["key"] !== entry.key) throw new Error(`Entry ${no} of run ${turn.run} was recorded with another key.`);
+      return;
+    }
+    const seq = insertEntry(db, run.no, no, entry, now, run.seq + 1, dropped);
+    run.entries += 1;
+    if (seq === undefined) run.open += 1;
+    else run.seq = seq;
+  });
+}
+
+function addStarts(db: Database, run: TurnRow, turn: TurnCommit, now: number): void {
+  if (turn.starts.length === 0) return;
+  // The starts may settle entries of this very run (a child that ended long ago): its row must be true before, and is read again after.
+  db.sql(`UPDATE runs SET seq = ?, entries = ?, open = ? WHERE no = ?`).run(run.seq, run.entries, run.open, run.no);
+  const own = new Map(turn.entries.map((entry, i) => [entry.key, entryNo(run.no, turn.firstNo + i)]));
+  for (const start of turn.starts) {
+    const { parent } = start;
+    const at = parent === undefined ? undefined : ((parent.run === turn.run ? own.get(parent.key) : undefined) ?? findEntry(db, parent));
+    startRun(db, now, start, at);
+  }
+  const row = db.sql(`SELECT seq, open FROM runs WHERE no = ?`).get(run.no) as { seq: number; open: number };
+  run.seq = row.seq;
+  run.open = row.open;
+}
+
+/** Writes the run's row back. Every state but `running` gives the claim back. */
+function save(db: Database, run: TurnRow, turn: TurnCommit, state: number, attempts: number, retryAt: number | null): CommitResult {
+  db.sql(`
+    UPDATE runs SET state = ?, worker = ?, seq = ?, entries = ?, open = ?, attempts = ?, retry_at = ?, code = ? WHERE no = ?`).run(
+    state,
+    state === RUN.running ? run.worker : null,
+    run.seq,
+    run.entries,
+    run.open,
+    attempts,
+    retryAt,
+    turn.code,
+    run.no,
+  );
+  db.tallies.move(RUNS, RUN.running, state);
+  if (state !== RUN.running) db.names.dropRun(turn.run);
+  return { state: runStates[state] ?? "runnable", seq: run.seq };
+}

@@ -1,0 +1,263 @@
+import type { Clock, Random } from "../core/clock.ts";
+import { randomText } from "../core/clock.ts";
+import { laneName } from "../core/keys.ts";
+import type { Logger } from "../core/log.ts";
+import { Turnarounds } from "../core/polling.ts";
+import type { Provider } from "../core/provider.ts";
+import type { BatchRecord, Store, WorkerIdentity } from "../core/store.ts";
+import { FormStage } from "../pipeline/form.ts";
+import { advanceLaunch } from "../pipeline/launch.ts";
+import { advancePoll } from "../pipeline/poll.ts";
+import { advanceRoute } from "../pipeline/route.ts";
+import { RunStage, type RunParts } from "../pipeline/run.ts";
+import { earliest, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
+import { Bell } from "./bell.ts";
+import type { Settings } from "./settings.ts";
+
+export interface WorkerParts {
+  store: Store;
+  providers: ReadonlyMap<string, Provider>;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  settings: Settings;
+  run: Omit<RunParts, "onEnd">;
+  host: { name: string; pid: number };
+  onEnd: (run: string) => void;
+  onTrouble: (error: Error) => void;
+}
+
+/** How long a running worker sleeps at most: other processes may have added work without a hint. */
+const maxSleepMs = 1_000;
+/** Claims that fail to commit this often in a row mean that the run kills its worker. */
+const poisonAttempts = 5;
+
+/**
+ * Advances everything that is due. `tick()` does it once, `start()` keeps doing it, each stage in a loop of its own so that a slow upload or
+ * download holds up nobody else.
+ */
+export class Worker {
+  readonly id: string;
+  readonly #parts: WorkerParts;
+  readonly #identity: WorkerIdentity;
+  readonly #form = new FormStage();
+  readonly #run: RunStage;
+  readonly #context: PipelineContext;
+  readonly #stop = new AbortController();
+  readonly #bells: Bell[] = [];
+  #roles: readonly string[] = [];
+  #leaseRenewedAt = -Infinity;
+  #loops: Promise<void> | undefined;
+  #learned = false;
+  #foreground = 0;
+
+  constructor(parts: WorkerParts) {
+    this.#parts = parts;
+    this.id = `w${randomText(parts.random, 16)}`;
+    this.#identity = { id: this.id, host: parts.host.name, pid: parts.host.pid };
+    const { store, providers, clock, random, log, settings } = parts;
+    this.#context = {
+      store,
+      providers,
+      clock,
+      random,
+      log,
+      worker: this.id,
+      batching: settings.batching,
+      polling: settings.polling,
+      retry: settings.retry,
+      launch: settings.launch,
+      turnarounds: new Turnarounds(),
+      roles: () => this.#roles,
+      chains: () => parts.run.registry.versions(),
+      signal: this.#stop.signal,
+      onTrouble: parts.onTrouble,
+    };
+    this.#run = new RunStage(this.#context, settings.run, {
+      ...parts.run,
+      onEnd: parts.onEnd,
+    });
+  }
+
+  get running(): boolean {
+    return this.#loops !== undefined && !this.#stop.signal.aborted;
+  }
+
+  /** Advances every stage once, in the order in which work flows. Resolves with the time to come back. */
+  async tick(): Promise<{ worked: boolean; wakeAt: number }> {
+    await this.#heartbeat();
+    let worked = false;
+    let wakeAt: number | undefined;
+    for (const stage of this.#stages()) {
+      const result = await stage();
+      worked ||= result.worked;
+      wakeAt = earliest(wakeAt, result.wakeAt);
+    }
+    const now = this.#parts.clock.now();
+    const renewal = now + this.#renewalMs();
+    return { worked, wakeAt: worked ? now : Math.max(now, earliest(wakeAt, renewal)!) };
+  }
+
+  /** Starts working in the background. */
+  start(): this {
+    if (this.#loops) return this;
+    this.#loops = this.#runLoops();
+    return this;
+  }
+
+  /** There may be something to do: a start, an answer, a hint from elsewhere. */
+  wake(): void {
+    for (const bell of this.#bells) bell.ring();
+  }
+
+  /** While anybody awaits a result, the waits of the loops keep the process alive. */
+  hold(): () => void {
+    this.#foreground += 1;
+    this.wake();
+    let held = true;
+    return () => {
+      if (held) this.#foreground -= 1;
+      held = false;
+    };
+  }
+
+  /** Finishes what is in hand (turns for up to `limitMs`) and gives everything else back. */
+  async stop(limitMs = 10_000): Promise<void> {
+    if (this.#stop.signal.aborted) {
+      await this.#loops;
+      return;
+    }
+    this.#stop.abort();
+    this.wake();
+    await this.#loops;
+    await this.#run.drain(limitMs);
+    try {
+      await this.#parts.store.leave({ worker: this.id, now: this.#parts.clock.now() });
+    } catch (error) {
+      this.#parts.log.debug(`The worker's lease could not be given up: ${messageOf(error)}`);
+    }
+  }
+
+  #stages(): (() => Promise<StageResult>)[] {
+    const context = this.#context;
+    return [
+      async () => this.#timers(),
+      async () => advancePoll(context),
+      async () => advanceRoute(context),
+      async () => this.#run.advance(),
+      async () => this.#form.advance(context),
+      async () => this.#batchesDue(await advanceLaunch(context, this.#form)),
+    ];
+  }
+
+  async #timers(): Promise<StageResult> {
+    const { store, clock } = this.#parts;
+    const fired = await store.fireTimers({ now: clock.now(), limit: 1_000 });
+    const { nextTimerAt } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
+    return { worked: fired > 0, ...(nextTimerAt === undefined ? {} : { wakeAt: nextTimerAt }) };
+  }
+
+  /** Adds when the next unfinished batch is due. */
+  async #batchesDue(result: StageResult): Promise<StageResult> {
+    const batches = await this.#parts.store.activeBatches();
+    const wakeAt = earliest(result.wakeAt, nextDue(batches.filter((batch) => this.#roles.includes(batch.lane.provider))));
+    return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
+  }
+
+  async #heartbeat(): Promise<void> {
+    const { store, clock, settings, providers } = this.#parts;
+    const monotonic = clock.monotonic();
+    // The lease is renewed three times within its life; a suspended process finds it long overdue and renews at once.
+    if (monotonic - this.#leaseRenewedAt < this.#renewalMs()) return;
+    const { roles } = await store.heartbeat({
+      worker: this.#identity,
+      now: clock.now(),
+      leaseMs: settings.leaseMs,
+      roles: [...providers.keys()],
+      maxAttempts: poisonAttempts,
+    });
+    this.#leaseRenewedAt = monotonic;
+    this.#roles = roles;
+    if (!this.#learned) await this.#learn();
+  }
+
+  /** What recent jobs took, from the store: a new process need not start from nothing. */
+  async #learn(): Promise<void> {
+    this.#learned = true;
+    const { items } = await this.#parts.store.listBatches({ state: "completed", limit: 50 });
+    for (const batch of items.toReversed()) {
+      const ms = turnaroundOf(batch);
+      if (ms !== undefined) this.#context.turnarounds.record(laneName(batch.lane), ms);
+    }
+  }
+
+  // Loops ------------------------------------------------------------------------------------------------------------------
+
+  async #runLoops(): Promise<void> {
+    await this.#guard("heartbeat", async () => {
+      await this.#heartbeat();
+      return { worked: false };
+    });
+    const stages: [string, () => Promise<StageResult>][] = [
+      ["heartbeat", async () => this.#heartbeatStage()],
+      ["timers", async () => this.#timers()],
+      ["poll", async () => this.#withDue(advancePoll, ["in_progress"])],
+      ["route", async () => this.#withDue(advanceRoute, ["routing"])],
+      ["run", async () => this.#run.advance()],
+      ["form", async () => this.#form.advance(this.#context)],
+      ["launch", async () => this.#withDue((context) => advanceLaunch(context, this.#form), ["forming", "sealed", "launching"])],
+    ];
+    await Promise.all(stages.map(async ([name, stage]) => this.#loop(name, stage)));
+  }
+
+  async #heartbeatStage(): Promise<StageResult> {
+    await this.#heartbeat();
+    return { worked: false, wakeAt: this.#parts.clock.now() + this.#renewalMs() };
+  }
+
+  /** A worker that another one keeps from its role asks for it often, to take over soon after that one is gone. */
+  #renewalMs(): number {
+    const third = this.#parts.settings.leaseMs / 3;
+    return this.#roles.length < this.#parts.providers.size ? Math.min(1_000, third) : third;
+  }
+
+  async #withDue(advance: (context: PipelineContext) => Promise<StageResult>, states: readonly string[]): Promise<StageResult> {
+    const result = await advance(this.#context);
+    if (result.worked) return result;
+    const batches = await this.#parts.store.activeBatches();
+    const wakeAt = nextDue(batches.filter((batch) => states.includes(batch.state) && this.#roles.includes(batch.lane.provider)));
+    return { worked: false, ...(wakeAt === undefined ? {} : { wakeAt }) };
+  }
+
+  async #loop(name: string, stage: () => Promise<StageResult>): Promise<void> {
+    const bell = new Bell();
+    this.#bells.push(bell);
+    const { clock } = this.#parts;
+    while (!this.#stop.signal.aborted) {
+      const { worked, wakeAt } = await this.#guard(name, stage);
+      if (worked) {
+        for (const other of this.#bells) if (other !== bell) other.ring();
+        await new Promise(setImmediate);
+        continue;
+      }
+      const ms = Math.min(maxSleepMs, Math.max(1, (wakeAt ?? Infinity) - clock.now()));
+      await bell.wait(async (signal) => clock.sleep(ms, { signal: AbortSignal.any([signal, this.#stop.signal]), background: this.#foreground === 0 }));
+    }
+  }
+
+  /** A stage that fails (the store is away, the disk is full) is tried again later; nothing else stops. */
+  async #guard(name: string, stage: () => Promise<StageResult>): Promise<StageResult> {
+    try {
+      return await stage();
+    } catch (error) {
+      if (this.#stop.signal.aborted) return { worked: false };
+      this.#parts.log.error(`The ${name} stage failed and is tried again: ${messageOf(error)}`);
+      this.#parts.onTrouble(error instanceof Error ? error : new Error(String(error)));
+      return { worked: false, wakeAt: this.#parts.clock.now() + 5_000 };
+    }
+  }
+}
+
+function turnaroundOf(batch: BatchRecord): number | undefined {
+  return batch.finishedAt !== undefined && batch.launchedAt !== undefined ? batch.finishedAt - batch.launchedAt : undefined;
+}

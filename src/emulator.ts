@@ -3,6 +3,7 @@
  *
  * @module
  */
+export { runEmulatorCommand, type CommandIo } from "./emulator/command.ts";
 export type { EmulatorFaults, Fault, FaultName, FaultRule } from "./emulator/faults.ts";
 export { faultNames } from "./emulator/faults.ts";
 export type { Ledger, LedgerJob, LedgerTotals, PromptCount } from "./emulator/ledger.ts";

@@ -76,6 +76,10 @@ export class Turn {
   #quiet = 0;
   #randoms = 0;
   #result: { value: unknown } | { error: unknown } | undefined;
+  /** Prompts and waits that the code asked for after it had returned. */
+  #afterEnd = 0;
+  /** An edited prompt was asked anew on purpose: what follows it may differ from history. */
+  #redone = false;
   #over = false;
   #lost = false;
   #abort: AbortController | undefined;
@@ -204,6 +208,14 @@ export class Turn {
     }
   }
 
+  /** Drops what a waiting turn keeps in memory for nothing: answers that were handed out. */
+  slim(): void {
+    for (const key of this.#asked) {
+      const entry = this.#history.get(key);
+      if (entry?.seq !== undefined) entry.value = undefined;
+    }
+  }
+
   /** Tells the code that nobody waits for it any more. */
   abort(): void {
     this.#abort?.abort();
@@ -313,6 +325,7 @@ export class Turn {
 
   /** Recorded waits that this turn's code did not ask for, although it asked for new ones: code and history disagree. */
   divergence(): { unasked: Entry[]; added: NewEntry[] } | undefined {
+    if (this.#redone) return undefined;
     const added = this.#entries.filter((entry) => entry.kind === "request" || entry.kind === "child");
     if (added.length === 0 || this.#history.size === 0) return undefined;
     const unasked = [...this.#history.values()].filter((entry) => !this.#asked.has(entry.key) && entry.kind !== "now" && entry.kind !== "start");
@@ -323,7 +336,8 @@ export class Turn {
 
   #ask(kind: EntryKind, base: string, fingerprint: string, onChange: OnChange | undefined): { key: string; entry?: Entry; late: boolean } {
     if (this.#over || this.#lost || this.#result !== undefined) {
-      if (!this.#lost && this.#result === undefined) this.#host.late(this);
+      if (this.#result !== undefined) this.#afterEnd += 1;
+      else if (!this.#lost) this.#host.late(this);
       return { key: base, late: true };
     }
     const scope = turnStorage.getStore();
@@ -346,6 +360,7 @@ export class Turn {
         });
       }
       if (onChange === "redo") {
+        this.#redone = true;
         this.#asked.add(key);
         key = `${key}@${fingerprint}`;
         entry = this.#history.get(key);
@@ -406,12 +421,11 @@ export class Turn {
     const result = this.#result;
     if (result === undefined) return { type: "waiting" };
     // Prompts that the code sent but did not wait for: nobody would ever read the answers, so nobody pays for them.
-    const dropped = this.#entries.filter((entry) => entry.settled === undefined);
-    if (dropped.length > 0) {
-      this.note(`The run ended without waiting for ${dropped.length} of its prompts or waits; they were not sent.`);
-      this.#entries = this.#entries.filter((entry) => entry.settled !== undefined);
-      const keys = new Set(dropped.map(({ key }) => key));
-      this.#starts = this.#starts.filter((start) => start.parent === undefined || !keys.has(start.parent.key));
+    const dropped = new Set(this.#entries.filter((entry) => entry.settled === undefined).map(({ key }) => key));
+    if (dropped.size + this.#afterEnd > 0) {
+      this.note(`The run ended without waiting for ${dropped.size + this.#afterEnd} of its prompts or waits; they were not sent.`);
+      this.#entries = this.#entries.filter(({ key }) => !dropped.has(key));
+      this.#starts = this.#starts.filter(({ parent }) => parent === undefined || !dropped.has(parent.key));
     }
     if ("value" in result) {
       try {

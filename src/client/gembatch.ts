@@ -95,7 +95,7 @@ export class Gembatch implements AsyncDisposable {
     handler: Handler<Params> | string,
     ...rest: undefined extends Params ? [params?: Params, options?: SubmitOptions] : [params: Params, options?: SubmitOptions]
   ): Promise<string> {
-    return submit(this.#session, request, model, handler as Handler<never> | string, rest[0], rest[1]);
+    return submit(this.#session, request, model, handler, rest[0], rest[1]);
   }
 
   /** A worker of this process, to start, stop or tick. A script that awaits results needs none. */

@@ -56,7 +56,7 @@ export async function* mapRuns<Input, Output>(
     });
 
   const ended = options.order === "completion" ? new Completions(session, signal, changed) : undefined;
-  let startError: { error: unknown } | undefined;
+  let startError: Error | undefined;
   const starting = startMany(
     session,
     inputs,
@@ -71,7 +71,7 @@ export async function* mapRuns<Input, Output>(
     signal,
   )
     .catch((error: unknown) => {
-      startError = { error };
+      startError = toError(error);
     })
     .finally(() => {
       progress.complete = true;
@@ -84,7 +84,7 @@ export async function* mapRuns<Input, Output>(
     for (let next = 0; ; next += 1) {
       let index: number | undefined;
       for (;;) {
-        if (startError) throw startError.error;
+        if (startError) throw startError;
         if (ended?.failure) throw ended.failure;
         index = ended ? ended.shift() : next < ids.length ? next : undefined;
         if (index !== undefined || (progress.complete && next >= ids.length)) break;
@@ -131,7 +131,7 @@ class Completions {
   readonly #changed: () => void;
   #queue: number[] = [];
   #taken = 0;
-  failure: unknown;
+  failure: Error | undefined;
 
   constructor(session: Session, signal: AbortSignal, changed: () => void) {
     this.#session = session;
@@ -147,7 +147,7 @@ class Completions {
           this.#changed();
         },
         (error: unknown) => {
-          this.failure ??= error;
+          this.failure ??= toError(error);
           this.#changed();
         },
       );
@@ -187,9 +187,13 @@ function toItem<Output>(run: RunRecord, index: number): MapItem<Output> {
   try {
     outputOf(run);
   } catch (error) {
-    return { index, id, status, error: error instanceof Error ? error : new Error(String(error)) };
+    return { index, id, status, error: toError(error) };
   }
   return { index, id, status, error: run.error ? deserializeError(run.error) : new Error("The run has no output.") };
+}
+
+function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
 
 function range(from: number, to: number): number[] {

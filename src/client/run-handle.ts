@@ -18,7 +18,7 @@ export class RunHandle<Output> {
    */
   async result(options: { signal?: AbortSignal } = {}): Promise<Output> {
     const run = await this.#session.withWorker(async () => this.#session.waiters.wait(this.id, options.signal));
-    return outputOf<Output>(run);
+    return outputOf(run) as Output;
   }
 
   /** How the run stands now. */
@@ -39,15 +39,15 @@ export class RunHandle<Output> {
 }
 
 /** What an ended run gave, or its failure thrown. */
-export function outputOf<Output>(run: RunRecord): Output {
+export function outputOf(run: RunRecord): unknown {
   switch (run.state) {
     case "completed":
-      return run.output as Output;
+      return run.output;
     case "cancelled":
       throw new GembatchError("run_cancelled", `Run ${run.id} (${run.chain}) was cancelled.`);
     case "held":
-      throw new GembatchError("run_held", `Run ${run.id} (${run.chain}) is held: ${run.error?.message ?? "no reason is recorded"}.`, {
-        hint: "Mend the reason, then gembatch.runs.retry() lets it go on.",
+      throw new GembatchError("run_held", run.error?.message ?? `Run ${run.id} (${run.chain}) is held.`, {
+        hint: "When the reason is mended, gembatch.runs.retry() lets it go on.",
         ...(run.error ? { cause: deserializeError(run.error) } : {}),
       });
     default:

@@ -1,4 +1,5 @@
 import type { Clock } from "../core/clock.ts";
+import { GembatchError } from "../core/errors.ts";
 import { isTerminalRun } from "../core/states.ts";
 import type { RunRecord, Store } from "../core/store.ts";
 
@@ -110,7 +111,7 @@ export class Waiters {
       this.#waiters.delete(id);
       for (const waiter of list) {
         if (run) waiter.resolve(run);
-        else waiter.reject(new Error(`Run ${id} does not exist.`));
+        else waiter.reject(new GembatchError("run_not_found", `Run ${id} does not exist.`));
       }
     }
   }
@@ -119,9 +120,9 @@ export class Waiters {
 function take(iterator: Iterator<string>, count: number): string[] {
   const items: string[] = [];
   while (items.length < count) {
-    const { done, value } = iterator.next();
-    if (done === true) break;
-    items.push(value);
+    const next = iterator.next();
+    if (next.done === true) break;
+    items.push(next.value);
   }
   return items;
 }

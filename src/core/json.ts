@@ -12,7 +12,7 @@ export function canonicalJson(value: unknown): string {
     for (let i = 0; i < value.length; i += 1) text += (i === 0 ? "" : ",") + canonicalJson(value[i]);
     return `${text}]`;
   }
-  const keys = Object.keys(value).sort();
+  const keys = Object.keys(value).toSorted();
   let text = "{";
   for (const key of keys) {
     const item = (value as Record<string, unknown>)[key];

@@ -5,7 +5,10 @@
  * @module
  */
 
-/** `queued → batched → succeeded | failed | cancelled`; a retry goes `batched → queued` with attempt + 1. */
+/**
+ * `queued → batched → succeeded | failed | cancelled`; a retry goes `batched → queued` with attempt + 1. What failed or was withdrawn is
+ * queued once more only when an operator retries its failed run.
+ */
 export type RequestState = "queued" | "batched" | "succeeded" | "failed" | "cancelled";
 
 /** `held` waits for an operator: poison turns, code that disagrees with the recorded history. */
@@ -26,8 +29,8 @@ export const requestTransitions: Readonly<Record<RequestState, readonly RequestS
   queued: ["batched", "cancelled"],
   batched: ["succeeded", "failed", "queued", "cancelled"],
   succeeded: [],
-  failed: [],
-  cancelled: [],
+  failed: ["queued"],
+  cancelled: ["queued"],
 };
 
 export const runTransitions: Readonly<Record<RunState, readonly RunState[]>> = {

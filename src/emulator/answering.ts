@@ -4,6 +4,7 @@
  * @module
  */
 import { completed, usageOf, usualResponse } from "./answers.ts";
+import { hash32 } from "./chance.ts";
 import { dimensionsOf, embeddingOf, embedText } from "./embeddings.ts";
 import type { EmulatorFaults, FaultBox } from "./faults.ts";
 import type { AnswerInfo, AnswerScript, Answer, Upstream } from "./options.ts";
@@ -31,13 +32,14 @@ export function answering({ seed, script, upstream, faults }: AnsweringOptions):
 
   const fromAnswer = (answer: Answer, request: JsonObject, info: AnswerInfo): Result => {
     if (answer instanceof Error) return failed(answer);
-    if (info.method === "embedContent") return { response: { embedding: { values: Array.isArray(answer) ? answer : valuesFor(answer, request, info) } } };
+    if (info.method === "embedContent")
+      return { response: { embedding: { values: Array.isArray(answer) ? answer : valuesFor(answer, request, info) } } };
     if (answer === undefined) return { response: usualResponse(request, info.model, seed, info.hash) };
     if (typeof answer === "string") return { response: usualResponse(request, info.model, seed, info.hash, answer) };
     if (isObject(answer)) {
       if (isObject(answer.error)) {
         const { code, message } = answer.error;
-        return { error: { code: Number(code ?? 13), message: String(message ?? "An internal error has occurred.") } };
+        return { error: { code: Number(code ?? 13), message: typeof message === "string" ? message : "An internal error has occurred." } };
       }
       if (answer.candidates !== undefined || answer.promptFeedback !== undefined) {
         return { response: completed(answer, request, info.model, info.hash) };
@@ -61,7 +63,11 @@ export function answering({ seed, script, upstream, faults }: AnsweringOptions):
       const finish = (answer: Answer): Result => {
         const result = fromAnswer(answer, request, info);
         if (result.response === undefined || info.method === "embedContent") return result;
-        return { response: bent(result.response, request, info, faults, settings) };
+        const response = {
+          ...result.response,
+          responseId: result.response.responseId === info.hash ? responseId(info) : result.response.responseId,
+        };
+        return { response: bent(response, request, info, faults, settings) };
       };
       try {
         const answer = started(request, info);
@@ -71,6 +77,13 @@ export function answering({ seed, script, upstream, faults }: AnsweringOptions):
       }
     },
   };
+}
+
+/** Of its own for every answer of a job, though equal prompts have equal texts. */
+function responseId({ hash, job, index }: AnswerInfo): string {
+  return `${hash.slice(0, 14)}${hash32(`${job ?? ""} ${index}`)
+    .toString(36)
+    .padStart(7, "0")}`;
 }
 
 function isThenable(value: unknown): value is Promise<Answer> {
@@ -99,7 +112,8 @@ function bent(response: JsonObject, request: JsonObject, info: AnswerInfo, fault
   if (faults.hit("blockedOutput", key, settings)) return silent("SAFETY");
   if (faults.hit("emptyText", key, settings)) return silent("STOP");
   if (faults.hit("truncated", key, settings)) return withText(response, (text) => text.slice(0, Math.floor(text.length / 2)), "MAX_TOKENS");
-  if (settings.invalidJson && formOf(request).kind === "json" && faults.hit("invalidJson", key, settings)) return withText(response, (text) => text.slice(0, -1));
+  if (settings.invalidJson && formOf(request).kind === "json" && faults.hit("invalidJson", key, settings))
+    return withText(response, (text) => text.slice(0, -1));
   return response;
 }
 
@@ -109,9 +123,11 @@ export function withText(response: JsonObject, change: (text: string) => string,
   return {
     ...response,
     candidates: candidates.map((candidate) => {
-      const content = isObject(candidate.content) ? candidate.content : { role: "model" };
-      const parts = Array.isArray((content as JsonObject).parts) ? ((content as JsonObject).parts as JsonObject[]) : [];
-      const changed = parts.map((part) => (typeof part.text === "string" && part.thought !== true ? { ...part, text: change(part.text) } : part));
+      const content: JsonObject = isObject(candidate.content) ? candidate.content : { role: "model" };
+      const parts = Array.isArray(content.parts) ? (content.parts as JsonObject[]) : [];
+      const changed = parts.map((part) =>
+        typeof part.text === "string" && part.thought !== true ? { ...part, text: change(part.text) } : part,
+      );
       return { ...candidate, content: { ...content, parts: changed }, ...(finishReason === undefined ? {} : { finishReason }) };
     }),
   };

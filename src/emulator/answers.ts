@@ -53,9 +53,27 @@ export function usualResponse(request: JsonObject, model: string, seed: string, 
   return response(request, model, hash, parts, shown.length, cut ? "MAX_TOKENS" : "STOP");
 }
 
-function response(request: JsonObject, model: string, hash: string, parts: JsonObject[], characters: number, finishReason: string, finishMessage?: string): JsonObject {
-  const candidate = { content: { parts, role: "model" }, finishReason, index: 0, ...(finishMessage === undefined ? {} : { finishMessage }) };
-  return { candidates: [candidate], usageMetadata: usageOf(request, model, hash, tokensOf(characters)), modelVersion: model, responseId: hash };
+function response(
+  request: JsonObject,
+  model: string,
+  hash: string,
+  parts: JsonObject[],
+  characters: number,
+  finishReason: string,
+  finishMessage?: string,
+): JsonObject {
+  const candidate = {
+    content: { parts, role: "model" },
+    finishReason,
+    index: 0,
+    ...(finishMessage === undefined ? {} : { finishMessage }),
+  };
+  return {
+    candidates: [candidate],
+    usageMetadata: usageOf(request, model, hash, tokensOf(characters)),
+    modelVersion: model,
+    responseId: hash,
+  };
 }
 
 /** `total = prompt + candidates + thoughts`, as the service counts; fields that are zero are left out. */

@@ -45,7 +45,10 @@ export function shuffled<T>(list: readonly T[], chance: Chance): T[] {
 
 /** `length` lower-case letters and digits (at most 40) that follow from a text. */
 export function idOf(text: string, length: number): string {
-  return BigInt(`0x${hash("sha256", text, "hex")}`).toString(36).padStart(49, "0").slice(-length);
+  return BigInt(`0x${hash("sha256", text, "hex")}`)
+    .toString(36)
+    .padStart(49, "0")
+    .slice(-length);
 }
 
 /** 22 characters that stand for a text. */
@@ -62,7 +65,7 @@ export function canonicalJson(value: unknown): string {
     return `${text}]`;
   }
   let text = "{";
-  for (const key of Object.keys(value).sort()) {
+  for (const key of Object.keys(value).toSorted()) {
     const item = (value as Record<string, unknown>)[key];
     if (item === undefined || item === null) continue;
     text += `${text.length === 1 ? "" : ","}${JSON.stringify(key)}:${canonicalJson(item)}`;

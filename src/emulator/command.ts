@@ -4,7 +4,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { checkFaults, faultNames, type EmulatorFaults, type Fault } from "./faults.ts";
+import { checkFaults, faultNames, type Fault } from "./faults.ts";
 import type { EmulatorOptions } from "./options.ts";
 import { startEmulator, type Emulator } from "./server.ts";
 
@@ -59,7 +59,8 @@ export async function runEmulatorCommand(args: readonly string[], io: CommandIo 
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     const port = options.port ?? usualPort;
-    if (code === "EADDRINUSE") fail(`gembatch emulator: port ${port} is in use. Stop what listens there, or choose another with --port (0 takes a free one).\n`);
+    if (code === "EADDRINUSE")
+      fail(`gembatch emulator: port ${port} is in use. Stop what listens there, or choose another with --port (0 takes a free one).\n`);
     else if (code === "EACCES") fail(`gembatch emulator: port ${port} may not be used by this user. Choose one above 1023 with --port.\n`);
     else fail(`gembatch emulator: ${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
@@ -114,9 +115,11 @@ export function readArguments(args: readonly string[], out: (text: string) => vo
   });
   if (values.help) return "help";
   const port = Number(values.port ?? usualPort);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535 || values.port === "") throw new Error(`--port must be a number from 0 to 65535, not ${JSON.stringify(values.port)}.`);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535 || values.port === "")
+    throw new Error(`--port must be a number from 0 to 65535, not ${JSON.stringify(values.port)}.`);
   const model = values["upstream-model"];
-  if (values.upstream !== undefined && !URL.canParse(values.upstream)) throw new Error(`--upstream must be a URL, not ${JSON.stringify(values.upstream)}.`);
+  if (values.upstream !== undefined && !URL.canParse(values.upstream))
+    throw new Error(`--upstream must be a URL, not ${JSON.stringify(values.upstream)}.`);
   if (model !== undefined && values.upstream === undefined) throw new Error("--upstream-model needs --upstream.");
   const apiKey = process.env.UPSTREAM_API_KEY;
   return {
@@ -129,7 +132,7 @@ export function readArguments(args: readonly string[], out: (text: string) => vo
       ? {}
       : { upstream: { baseUrl: values.upstream, ...(model === undefined ? {} : { model }), ...(apiKey === undefined ? {} : { apiKey }) } }),
     ...(values.verbose ? { log: (line: string) => out(`${line}\n`) } : {}),
-    faults: checkFaults(Object.fromEntries((values.fault ?? []).map(readFault)) as EmulatorFaults),
+    faults: checkFaults(Object.fromEntries((values.fault ?? []).map(readFault))),
   };
 }
 
@@ -137,7 +140,8 @@ const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_00
 
 function readTime(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-  if (!match) throw new Error(`--turnaround must be a time such as 500ms, 2s or 10m, or a range such as 1s-5s, not ${JSON.stringify(text)}.`);
+  if (!match)
+    throw new Error(`--turnaround must be a time such as 500ms, 2s or 10m, or a range such as 1s-5s, not ${JSON.stringify(text)}.`);
   return Number(match[1]) * (unitMs[match[2] as string] as number);
 }
 
@@ -162,7 +166,8 @@ function readFault(text: string): [string, Fault] {
     const [key = "", ...rest] = part.split(":");
     const setting = rest.join(":");
     const known = ["rate", "times", "after", "match", "ms", "at", "code", "clean", "message"].includes(key);
-    if (!known || rest.length === 0) throw new Error(`--fault ${text}: write a probability such as 0.1, or settings such as times:2,after:1.`);
+    if (!known || rest.length === 0)
+      throw new Error(`--fault ${text}: write a probability such as 0.1, or settings such as times:2,after:1.`);
     if (key === "match" || key === "message") return [key, setting];
     if (key === "clean") return [key, setting === "true"];
     if (!Number.isFinite(Number(setting)) || setting === "") throw new Error(`--fault ${text}: ${key} must be a number.`);

@@ -72,7 +72,10 @@ export function fileStore({ dir, now, maxBytes, newId }: FileStoreOptions): File
       if (declaredBytes !== undefined && declaredBytes > maxBytes) throw tooLarge(maxBytes);
       const id = wanted ?? newId(ordinal);
       if (!/^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/.test(id)) {
-        throw new WireError("INVALID_ARGUMENT", "Invalid file id: use 1 to 40 lower-case letters, digits and dashes, without a dash at either end.");
+        throw new WireError(
+          "INVALID_ARGUMENT",
+          "Invalid file id: use 1 to 40 lower-case letters, digits and dashes, without a dash at either end.",
+        );
       }
       const known = files.get(id);
       if (known && isAlive(known)) throw new WireError("INVALID_ARGUMENT", `Requested entity already exists: files/${id}`);
@@ -106,7 +109,7 @@ export function fileStore({ dir, now, maxBytes, newId }: FileStoreOptions): File
         for await (const chunk of chunks) {
           const piece = chunk.length > left ? chunk.subarray(0, left) : chunk;
           if (session.received + piece.length > maxBytes) throw tooLarge(maxBytes);
-          await session.handle.write(piece, 0, piece.length, session.received);
+          await session.handle.appendFile(piece);
           session.hash.update(piece);
           session.received += piece.length;
           left -= piece.length;
@@ -148,10 +151,14 @@ export function fileStore({ dir, now, maxBytes, newId }: FileStoreOptions): File
       files.delete(id);
       await rm(file.path, { force: true });
     },
-    list: () => [...files.values()].filter(isAlive).sort((a, b) => b.ordinal - a.ordinal),
+    list: () => [...files.values()].filter(isAlive).toSorted((a, b) => b.ordinal - a.ordinal),
     async reset() {
       const paths = [...[...sessions.values()].map((session) => session.path), ...[...files.values()].map((file) => file.path)];
-      await Promise.all([...sessions.values()].map((session) => (session.file ? undefined : session.handle.close().catch(() => undefined))));
+      await Promise.all(
+        [...sessions.values()]
+          .filter((session) => session.file === undefined)
+          .map((session) => session.handle.close().catch(() => undefined)),
+      );
       sessions.clear();
       files.clear();
       await Promise.all(paths.map((path) => rm(path, { force: true })));

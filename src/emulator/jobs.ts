@@ -42,6 +42,8 @@ export interface Job {
   /** The faults of its rows, as they were at creation. */
   settings: EmulatorFaults;
   cancelledAt: number | undefined;
+  /** Aborted when nobody needs its answers any more. */
+  halt: AbortController;
   deleted: boolean;
   /** Prompt of each row, until the ledger has counted them. */
   hashes: string[];
@@ -91,11 +93,16 @@ export function hasOutput(job: Job, now: number, realTime: boolean): boolean {
 }
 
 /** Newest-first pages over items with an ordinal. The token names the last item, so that newer items do not shift pages. */
-export function pageOf<T extends { ordinal: number }>(newestFirst: readonly T[], pageSize: number, token: string | undefined): { items: T[]; next: string | undefined } {
-  const before = token === undefined ? Infinity : Number(Buffer.from(token, "base64url").toString());
-  if (Number.isNaN(before)) throw new RangeError("Invalid page token.");
+export function pageOf<T extends { ordinal: number }>(
+  newestFirst: readonly T[],
+  pageSize: number,
+  token: string | undefined,
+): { items: T[]; next: string | undefined } {
+  const match = token === undefined ? undefined : /^before (\d+)$/.exec(Buffer.from(token, "base64url").toString());
+  if (match === null) throw new RangeError("Invalid page token.");
+  const before = match === undefined ? Infinity : Number(match[1]);
   const rest = newestFirst.filter((item) => item.ordinal < before);
   const items = rest.slice(0, pageSize);
   const last = items.at(-1);
-  return { items, next: rest.length > items.length && last ? Buffer.from(String(last.ordinal)).toString("base64url") : undefined };
+  return { items, next: rest.length > items.length && last ? Buffer.from(`before ${last.ordinal}`).toString("base64url") : undefined };
 }

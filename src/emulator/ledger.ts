@@ -77,7 +77,15 @@ export interface LedgerBook {
 
 export function ledgerBook(full: boolean): LedgerBook {
   let prompts = new Map<string, { sent: number; billed: number }>();
-  const zero = () => ({ sentRows: 0, billedRows: 0, directCalls: 0, promptTokens: 0, outputTokens: 0, peakConcurrentJobs: 0, peakRowsPerJob: 0 });
+  const zero = () => ({
+    sentRows: 0,
+    billedRows: 0,
+    directCalls: 0,
+    promptTokens: 0,
+    outputTokens: 0,
+    peakConcurrentJobs: 0,
+    peakRowsPerJob: 0,
+  });
   const count = (hashes: readonly string[], field: "sent" | "billed") => {
     if (!full) return;
     for (const hash of hashes) {
@@ -94,7 +102,8 @@ export function ledgerBook(full: boolean): LedgerBook {
     sent: (hashes) => count(hashes, "sent"),
     billed: (hashes) => count(hashes, "billed"),
     counts() {
-      if (!full) throw new Error('Prompts are not counted one by one with the option ledger: "counts"; start the emulator with ledger: "full".');
+      if (!full)
+        throw new Error('Prompts are not counted one by one with the option ledger: "counts"; start the emulator with ledger: "full".');
       return prompts;
     },
     reset() {

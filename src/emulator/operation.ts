@@ -67,7 +67,8 @@ async function outputText(job: Job, withResponses: boolean): Promise<string | un
 /** int64 values are strings, and zero is left out. */
 function statsOf(job: Job, state: JobState): JsonObject {
   const stats: [string, number][] = [["requestCount", job.rows]];
-  if (state === "SUCCEEDED" && job.output) stats.push(["successfulRequestCount", job.output.succeeded], ["failedRequestCount", job.output.failed]);
+  if (state === "SUCCEEDED" && job.output)
+    stats.push(["successfulRequestCount", job.output.succeeded], ["failedRequestCount", job.output.failed]);
   else if (state === "FAILED") stats.push(["failedRequestCount", job.rows]);
   else stats.push(["pendingRequestCount", job.rows]);
   return Object.fromEntries(stats.filter(([, count]) => count > 0).map(([name, count]) => [name, String(count)]));

@@ -88,7 +88,11 @@ export function linesFor(rows: readonly AnsweredRow[], form: OutputForm): (strin
   return lines;
 }
 
-function faultyLine(answered: AnsweredRow, kind: "file" | "inline", strikes: (name: keyof EmulatorFaults, key: string) => ReturnType<FaultBox["hit"]>): string {
+function faultyLine(
+  answered: AnsweredRow,
+  kind: "file" | "inline",
+  strikes: (name: keyof EmulatorFaults, key: string) => ReturnType<FaultBox["hit"]>,
+): string {
   const { row, result } = answered;
   const shown = strikes("missingMetadata", row.key) ? { ...row, key: "", metadata: undefined } : row;
   const tag = tagOf(shown, kind);

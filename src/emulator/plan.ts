@@ -14,7 +14,8 @@ export function planJob(job: TurnaroundInfo, createdAt: number, options: Emulato
         ? turnaround(job)
         : turnaround.min + Math.floor(drawn * (turnaround.max - turnaround.min + 1));
   const length = Math.max(0, ms);
-  const strikes = (name: "stuck" | "jobFails" | "jobExpires" | "jobCancelledOutside" | "lateOutputFile" | "listLag") => faults.hit(name, job.displayName);
+  const strikes = (name: "stuck" | "jobFails" | "jobExpires" | "jobCancelledOutside" | "lateOutputFile" | "listLag") =>
+    faults.hit(name, job.displayName);
   const lag = strikes("listLag");
   const late = strikes("lateOutputFile");
   const plan: JobPlan = {
@@ -30,7 +31,11 @@ export function planJob(job: TurnaroundInfo, createdAt: number, options: Emulato
   if (strikes("jobExpires")) return { ...plan, fate: "EXPIRED" };
   const failure = strikes("jobFails");
   if (failure) {
-    return { ...plan, fate: "FAILED", error: { code: failure.code ?? 13, message: failure.message ?? "An internal error has occurred. Retrying may solve the problem." } };
+    return {
+      ...plan,
+      fate: "FAILED",
+      error: { code: failure.code ?? 13, message: failure.message ?? "An internal error has occurred. Retrying may solve the problem." },
+    };
   }
   if (strikes("jobCancelledOutside")) return { ...plan, endsAt: createdAt + (plan.runsAt - createdAt + length) / 2, fate: "CANCELLED" };
   return plan;

@@ -95,5 +95,8 @@ export function forcedCalls(request: JsonObject): ForcedCall[] {
     .flatMap((tool) => (isObject(tool) && Array.isArray(tool.functionDeclarations) ? tool.functionDeclarations : []))
     .filter((declaration): declaration is JsonObject => isObject(declaration) && typeof declaration.name === "string")
     .filter((declaration) => allowed.length === 0 || allowed.includes(declaration.name))
-    .map((declaration) => ({ name: String(declaration.name), parameters: declaration.parameters ?? declaration.parametersJsonSchema ?? { type: "object" } }));
+    .map((declaration) => ({
+      name: String(declaration.name),
+      parameters: declaration.parameters ?? declaration.parametersJsonSchema ?? { type: "object" },
+    }));
 }

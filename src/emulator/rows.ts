@@ -76,7 +76,7 @@ export function problemOfContent(content: unknown, name: string): string | undef
   if (!isObject(content)) return `${name} is not specified`;
   if (!Array.isArray(content.parts) || content.parts.length === 0) return `${name}.parts must not be empty`;
   if (!content.parts.every(isObject)) return `${name}.parts must hold objects`;
-  if (content.parts.every((part) => Object.keys(part as JsonObject).length === 0)) return `${name}.parts must have one initialized field`;
+  if (content.parts.every((part) => Object.keys(part).length === 0)) return `${name}.parts must have one initialized field`;
   return undefined;
 }
 

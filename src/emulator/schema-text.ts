@@ -7,7 +7,24 @@ import type { Chance } from "./chance.ts";
 import { pick } from "./chance.ts";
 import type { JsonObject } from "./wire.ts";
 
-const words = ["amber", "brisk", "calm", "dusk", "ember", "fern", "gentle", "harbor", "ivory", "juniper", "kind", "lantern", "mellow", "north", "opal", "plain"];
+const words = [
+  "amber",
+  "brisk",
+  "calm",
+  "dusk",
+  "ember",
+  "fern",
+  "gentle",
+  "harbor",
+  "ivory",
+  "juniper",
+  "kind",
+  "lantern",
+  "mellow",
+  "north",
+  "opal",
+  "plain",
+];
 
 /** A text for a string schema; `name` is the property it stands under. */
 export function textFor(schema: JsonObject, chance: Chance, topic: string, name: string): string {
@@ -100,7 +117,7 @@ export function matching(pattern: string, chance: Chance): string | undefined {
     const char = pattern[at] as string;
     at += 1;
     if (char === "^" || char === "$") return "";
-    if (char === ".") return pick([...printable], chance);
+    if (char === ".") return pick(printable.split(""), chance);
     if (char === "[") return fromClass();
     if (char === "\\") {
       const escaped = pattern[at] as string;
@@ -127,7 +144,12 @@ export function matching(pattern: string, chance: Chance): string | undefined {
         i += 2;
       } else chars += char;
     }
-    if (body.startsWith("^")) chars = [...printable].filter((char) => !chars.includes(char)).join("") || "~";
+    if (body.startsWith("^"))
+      chars =
+        printable
+          .split("")
+          .filter((char) => !chars.includes(char))
+          .join("") || "~";
     return pick([...chars], chance);
   };
   const count = (): [number, number] => {

@@ -32,7 +32,12 @@ function make(schema: unknown, context: Context, name: string, depth: number): u
   if (Array.isArray(schema.enum) && schema.enum.length > 0) return enumValue(schema, chance);
   if (Array.isArray(schema.allOf)) {
     const { allOf, ...own } = schema;
-    return make((allOf as unknown[]).reduce<JsonObject>((all, part) => merge(all, deref(part, context.root)), own), context, name, depth);
+    return make(
+      (allOf as unknown[]).reduce<JsonObject>((all, part) => merge(all, deref(part, context.root)), own),
+      context,
+      name,
+      depth,
+    );
   }
   const options = schema.anyOf ?? schema.oneOf;
   if (Array.isArray(options) && options.length > 0) {
@@ -85,7 +90,10 @@ function makeObject(schema: JsonObject, context: Context, depth: number): JsonOb
       writable: true,
     });
   }
-  const wanted = Math.max(numberOf(schema.minProperties) ?? 0, names.length === 0 && isObject(schema.additionalProperties) && depth < deepEnough ? 2 : 0);
+  const wanted = Math.max(
+    numberOf(schema.minProperties) ?? 0,
+    names.length === 0 && isObject(schema.additionalProperties) && depth < deepEnough ? 2 : 0,
+  );
   const most = numberOf(schema.maxProperties) ?? Infinity;
   for (let i = 1; Object.keys(result).length < Math.min(wanted, most); i += 1) {
     if (!(`item${i}` in result)) result[`item${i}`] = make(additional(schema), context, `item ${i}`, depth + 1);
@@ -148,8 +156,8 @@ function enumValue(schema: JsonObject, chance: Chance): unknown {
 function choose(options: unknown[], context: Context, depth: number): JsonObject {
   const schemas = options.map((option) => deref(option, context.root));
   const solid = schemas.filter((schema) => typeOf(schema) !== "null");
-  const simple = solid.filter((schema) => !["object", "array"].includes(typeOf(schema)));
-  if (depth >= deepEnough) return schemas.find((schema) => typeOf(schema) === "null") ?? simple[0] ?? schemas[0] ?? {};
+  const simple = solid.find((schema) => !["object", "array"].includes(typeOf(schema)));
+  if (depth >= deepEnough) return schemas.find((schema) => typeOf(schema) === "null") ?? simple ?? schemas[0] ?? {};
   return pick(solid.length > 0 ? solid : schemas, context.chance);
 }
 
@@ -171,7 +179,9 @@ function resolve(ref: string, root: JsonObject): unknown {
 function merge(a: JsonObject, b: JsonObject): JsonObject {
   const result: JsonObject = { ...a, ...b };
   if (isObject(a.properties) && isObject(b.properties)) result.properties = { ...a.properties, ...b.properties };
-  if (Array.isArray(a.required) && Array.isArray(b.required)) result.required = [...new Set([...a.required, ...b.required])];
+  if (Array.isArray(a.required) && Array.isArray(b.required)) {
+    result.required = [...new Set<unknown>([...(a.required as unknown[]), ...(b.required as unknown[])])];
+  }
   return result;
 }
 

@@ -36,7 +36,10 @@ async function jsonl(name: string, rows: unknown[]): Promise<string> {
 describe("the official SDK", () => {
   it("uploads a file, runs it as a batch job and downloads the answers", async () => {
     const rows = ["a", "b"].map((key) => ({ key, request: { contents: [{ role: "user", parts: [{ text: `Question ${key}` }] }] } }));
-    const file = await ai.files.upload({ file: await jsonl("in.jsonl", rows), config: { mimeType: "application/jsonl", displayName: "rows" } });
+    const file = await ai.files.upload({
+      file: await jsonl("in.jsonl", rows),
+      config: { mimeType: "application/jsonl", displayName: "rows" },
+    });
     expect(file).toMatchObject({ displayName: "rows", state: "ACTIVE", mimeType: "application/jsonl" });
     expect((await ai.files.get({ name: file.name ?? "" })).name).toBe(file.name);
 
@@ -50,7 +53,10 @@ describe("the official SDK", () => {
 
     const path = join(dir, "out.jsonl");
     await ai.files.download({ file: output, downloadPath: path });
-    const lines = (await readFile(path, "utf8")).trimEnd().split("\n").map((line) => JSON.parse(line));
+    const lines = (await readFile(path, "utf8"))
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(lines.map((line) => line.key)).toEqual(["a", "b"]);
     expect(lines[0].response.candidates[0].content.parts[0].text).toContain("Question a");
 
@@ -61,7 +67,10 @@ describe("the official SDK", () => {
   });
 
   it("uploads a file of several chunks", async () => {
-    const rows = Array.from({ length: 9_000 }, (_, i) => ({ key: `k${i}`, request: { contents: [{ parts: [{ text: "x".repeat(1_000) + i }] }] } }));
+    const rows = Array.from({ length: 9_000 }, (_, i) => ({
+      key: `k${i}`,
+      request: { contents: [{ parts: [{ text: "x".repeat(1_000) + i }] }] },
+    }));
     const path = await jsonl("large.jsonl", rows);
     const file = await ai.files.upload({ file: path, config: { mimeType: "application/jsonl" } });
     expect(Number(file.sizeBytes)).toBe((await readFile(path)).length);
@@ -72,7 +81,11 @@ describe("the official SDK", () => {
   });
 
   it("runs inline requests and gives their metadata back", async () => {
-    const src = ["one", "two"].map((text, i) => ({ contents: text, config: { systemInstruction: "Be brief.", temperature: 0 }, metadata: { key: `r${i}` } }));
+    const src = ["one", "two"].map((text, i) => ({
+      contents: text,
+      config: { systemInstruction: "Be brief.", temperature: 0 },
+      metadata: { key: `r${i}` },
+    }));
     const job = await ended(await ai.batches.create({ model, src, config: { displayName: "inline" } }));
     const responses = job.dest?.inlinedResponses ?? [];
     expect(responses.map((response) => response.metadata)).toEqual([{ key: "r0" }, { key: "r1" }]);
@@ -100,7 +113,10 @@ describe("the official SDK", () => {
   it("runs embeddings, inline and from a file", async () => {
     const embedder = "gemini-embedding-001";
     const inline = await ended(
-      await ai.batches.createEmbeddings({ model: embedder, src: { inlinedRequests: { contents: ["one", "two"], config: { outputDimensionality: 8 } } } }),
+      await ai.batches.createEmbeddings({
+        model: embedder,
+        src: { inlinedRequests: { contents: ["one", "two"], config: { outputDimensionality: 8 } } },
+      }),
     );
     const responses = inline.dest?.inlinedEmbedContentResponses ?? [];
     expect(responses).toHaveLength(2);
@@ -124,7 +140,11 @@ describe("the official SDK", () => {
     expect(streamed).toBe(answer.text);
     expect(pieces).toBe(3);
     expect((await ai.models.countTokens({ model, contents: "12345678" })).totalTokens).toBe(2);
-    const embedded = await ai.models.embedContent({ model: "gemini-embedding-001", contents: ["a", "b"], config: { outputDimensionality: 16 } });
+    const embedded = await ai.models.embedContent({
+      model: "gemini-embedding-001",
+      contents: ["a", "b"],
+      config: { outputDimensionality: 16 },
+    });
     expect(embedded.embeddings?.map((embedding) => embedding.values?.length)).toEqual([16, 16]);
     expect((await ai.models.get({ model })).name).toBe(`models/${model}`);
     const names: (string | undefined)[] = [];
@@ -136,6 +156,9 @@ describe("the official SDK", () => {
     const beta = new GoogleGenAI({ apiKey: "secret", apiVersion: "v1beta", httpOptions: { baseUrl: emulator.url } });
     expect((await beta.models.generateContent({ model, contents: "hi" })).text).toContain("hi");
     const wrong = new GoogleGenAI({ apiKey: "wrong", httpOptions: { baseUrl: emulator.url } });
-    await expect(wrong.models.generateContent({ model, contents: "hi" })).rejects.toMatchObject({ status: 400, message: expect.stringContaining("API_KEY_INVALID") });
+    await expect(wrong.models.generateContent({ model, contents: "hi" })).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringContaining("API_KEY_INVALID"),
+    });
   });
 });

@@ -80,8 +80,8 @@ export function createApp(service: Service): Hono<{ Bindings: HttpBindings }> {
   controlRoutes(app, service);
   app.all("*", async (context) => {
     const url = new URL(context.req.url);
-    const target = targetOf(context.req.method, url.pathname, url.searchParams.get("upload_id") ?? undefined);
     try {
+      const target = targetOf(context.req.method, url.pathname, url.searchParams.get("upload_id") ?? undefined);
       if (target === undefined) throw new WireError("NOT_FOUND", `The emulator has no endpoint ${context.req.method} ${url.pathname}.`);
       service.book.called(target.endpoint);
       service.log(`${context.req.method} ${url.pathname}`);
@@ -115,7 +115,10 @@ async function interfere(service: Service, context: HttpContext, { endpoint }: T
 }
 
 function failure(service: Service, error: unknown): Response {
-  const known = error instanceof WireError ? error : new WireError("INTERNAL", `The emulator failed: ${error instanceof Error ? error.message : String(error)}`);
+  const known =
+    error instanceof WireError
+      ? error
+      : new WireError("INTERNAL", `The emulator failed: ${error instanceof Error ? error.message : String(error)}`);
   service.log(`  ${known.http} ${known.status}`);
   return jsonText(JSON.stringify(known.body()), known.http);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
-import { rm, type FileHandle } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,6 +15,7 @@ import { fileStore, type FileStore } from "./files.ts";
 import { hasOutput, isEnded, stateOf, type Job } from "./jobs.ts";
 import { ledgerBook, ledgerView, type Ledger, type LedgerBook, type LedgerJob } from "./ledger.ts";
 import type { EmulatorClock, EmulatorLimits, EmulatorOptions } from "./options.ts";
+import { modelCheck } from "./models.ts";
 import { planJob } from "./plan.ts";
 import type { BatchMethod } from "./rows.ts";
 import { quotaError, WireError } from "./wire.ts";
@@ -69,16 +70,21 @@ export function createService(options: EmulatorOptions): Service {
   const clock = options.clock ?? realClock;
   const realTime = options.clock === undefined;
   const seed = String(options.seed ?? "emulator");
+  const faults = faultBox(options.faults ?? {}, seed);
   const ownDir = options.dir === undefined;
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), "gembatch-emulator-"));
   mkdirSync(dir, { recursive: true });
-  const faults = faultBox(options.faults ?? {}, seed);
   const book = ledgerBook(options.ledger !== "counts");
   const limits = { concurrentJobs: 100, fileBytes: 2_000_000_000, inlineBytes: 20_000_000, ...options.limits };
   const log = options.log ?? (() => undefined);
   // Names must not come back after a restart, even with the same seed: clients remember them.
   let era = `${seed} ${clock.now()}`;
-  const files = fileStore({ dir, now: () => clock.now(), maxBytes: limits.fileBytes, newId: (ordinal) => idOf(`${era} file ${ordinal}`, 12) });
+  const files = fileStore({
+    dir,
+    now: () => clock.now(),
+    maxBytes: limits.fileBytes,
+    newId: (ordinal) => idOf(`${era} file ${ordinal}`, 12),
+  });
   let jobs = new Map<string, Job>();
   let unsettled = new Set<Job>();
   let ordinal = 0;
@@ -136,18 +142,21 @@ export function createService(options: EmulatorOptions): Service {
   };
 
   const startWork = (job: Job, source: RowSource) => {
-    const mine = generation;
-    const stopped = () => generation !== mine || job.cancelledAt !== undefined;
-    const path = join(dir, `output-${mine}-${job.ordinal}`);
+    const { signal } = job.halt;
+    const path = join(dir, `output-${generation}-${job.ordinal}`);
     const work = async () => {
       try {
         if (job.plan.fate !== "SUCCEEDED") return;
-        const output = await answerRows({ job, source, path, seed, answering: service.answering, faults, now: () => clock.now(), stopped });
+        const output = await answerRows({ job, source, path, seed, answering: service.answering, faults, now: () => clock.now(), signal });
         job.output = output;
         if (output === undefined || job.deleted) await rm(path, { force: true });
       } catch (error) {
-        if (stopped()) return;
-        job.plan = { ...job.plan, fate: "FAILED", error: { code: 13, message: `The emulator could not answer the rows: ${String(error)}` } };
+        if (signal.aborted) return;
+        job.plan = {
+          ...job.plan,
+          fate: "FAILED",
+          error: { code: 13, message: `The emulator could not answer the rows: ${String(error)}` },
+        };
       } finally {
         job.hashes = [];
         if ("handle" in source) await source.handle.close().catch(() => undefined);
@@ -165,7 +174,7 @@ export function createService(options: EmulatorOptions): Service {
     faults,
     files,
     book,
-    ledger: ledgerView(book, ledgerJobs, faults.struck),
+    ledger: ledgerView(book, ledgerJobs, () => faults.struck()),
     answering: answering({ seed, script: options.answer, upstream: options.upstream, faults }),
     hasModel: modelCheck(options.models),
     log,
@@ -173,6 +182,8 @@ export function createService(options: EmulatorOptions): Service {
       let started = false;
       try {
         const mine = generation;
+        // Jobs that are over by the clock must not count against the limits.
+        if (!realTime) await service.ready([...unsettled]);
         const refuse = options.malformedRows !== "rowError";
         checkQuota(given.model, 0);
         const input = await inspect(source, given.model, given.method, { stopAtProblem: refuse, uniqueKeys: options.uniqueKeys === true });
@@ -194,6 +205,7 @@ export function createService(options: EmulatorOptions): Service {
           plan: planJob(info, createdAt, options, faults, chanceOf(`${seed} job ${number}`)),
           settings: { ...faults.settings },
           cancelledAt: undefined,
+          halt: new AbortController(),
           deleted: false,
           hashes: input.hashes,
           work: Promise.resolve(),
@@ -212,7 +224,7 @@ export function createService(options: EmulatorOptions): Service {
         log(`job batches/${job.id} created: ${job.rows} rows, ${job.model}, ${job.plan.endsAt - createdAt} ms`);
         return job;
       } finally {
-        if (!started && "handle" in source) await (source.handle as FileHandle).close().catch(() => undefined);
+        if (!started && "handle" in source) await source.handle.close().catch(() => undefined);
       }
     },
     job(id) {
@@ -222,11 +234,14 @@ export function createService(options: EmulatorOptions): Service {
     },
     listJobs() {
       const now = clock.now();
-      return [...jobs.values()].filter((job) => !job.deleted && now >= job.plan.listedAt).reverse();
+      return [...jobs.values()].filter((job) => !job.deleted && now >= job.plan.listedAt).toReversed();
     },
     async cancelJob(job) {
       await service.ready([job]);
-      if (!isEnded(stateOf(job, clock.now()))) job.cancelledAt = clock.now();
+      if (!isEnded(stateOf(job, clock.now()))) {
+        job.cancelledAt = clock.now();
+        job.halt.abort();
+      }
       settle();
     },
     async deleteJob(job) {
@@ -235,13 +250,15 @@ export function createService(options: EmulatorOptions): Service {
     },
     async ready(wanted) {
       const now = clock.now();
-      const late = wanted.filter((job) => job.output === undefined && job.plan.fate === "SUCCEEDED" && job.cancelledAt === undefined && now >= job.plan.endsAt);
+      const late = wanted.filter(
+        (job) => job.output === undefined && job.plan.fate === "SUCCEEDED" && job.cancelledAt === undefined && now >= job.plan.endsAt,
+      );
       if (late.length === 0) return;
       const done = Promise.all(late.map((job) => job.work));
       await (realTime ? Promise.race([done, sleep(graceMs, undefined, { ref: false })]) : done);
     },
     async idle() {
-      for (let known = -1; known !== jobs.size; ) {
+      for (let known = -1; known !== jobs.size;) {
         known = jobs.size;
         await Promise.all([...jobs.values()].map((job) => job.work));
       }
@@ -256,17 +273,15 @@ export function createService(options: EmulatorOptions): Service {
       faults.reset();
       book.reset();
       await files.reset();
-      for (const job of old) {
-        const removed = () => (job.output ? rm(job.output.path, { force: true }) : undefined);
-        void job.work.then(removed, () => undefined);
-      }
+      for (const job of old) job.halt.abort();
+      await Promise.all(old.map((job) => job.work));
+      for (const job of old) if (job.output) await rm(job.output.path, { force: true });
     },
     async close() {
-      const works = [...jobs.values()].map((job) => job.work);
       generation += 1;
+      for (const job of jobs.values()) job.halt.abort();
+      await Promise.all([...jobs.values()].map((job) => job.work));
       await files.reset();
-      // A script may never answer; do not wait for it for ever.
-      await Promise.race([Promise.all(works), sleep(250, undefined, { ref: false })]);
       if (ownDir) await rm(dir, { recursive: true, force: true, maxRetries: 3 });
     },
   };
@@ -281,14 +296,4 @@ export function canDownload(service: Service, job: Job): boolean {
 function malformedError(problem: { row: number; key: string; text: string }): WireError {
   const key = problem.key === "" ? "" : ` (key ${JSON.stringify(problem.key)})`;
   return new WireError("INVALID_ARGUMENT", `Request ${problem.row}${key} is malformed: ${problem.text}.`);
-}
-
-const usualModels = /^(?:gemini|gemma|learnlm|embedding|text-embedding)-[\w.-]+$/;
-
-function modelCheck(models: EmulatorOptions["models"]): (model: string) => boolean {
-  if (models === undefined) return (model) => usualModels.test(model);
-  if (typeof models === "function") return models;
-  if (models instanceof RegExp) return (model) => new RegExp(models.source, models.flags.replace(/[gy]/g, "")).test(model);
-  const names = new Set(models.map((model) => model.replace(/^models\//, "")));
-  return (model) => names.has(model);
 }

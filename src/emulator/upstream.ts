@@ -18,7 +18,12 @@ export function upstreamAnswers(upstream: Upstream): (request: JsonObject, info:
     try {
       return await ask(upstream, request, info);
     } catch (error) {
-      return { error: { code: 14, message: `The upstream model server could not be asked: ${error instanceof Error ? error.message : String(error)}` } };
+      return {
+        error: {
+          code: 14,
+          message: `The upstream model server could not be asked: ${error instanceof Error ? error.message : String(error)}`,
+        },
+      };
     } finally {
       // A waiting request takes over the slot.
       const next = waiting.shift();
@@ -38,8 +43,17 @@ async function ask(upstream: Upstream, request: JsonObject, info: AnswerInfo): P
     body: JSON.stringify(toChat(request, upstream.model ?? info.model)),
   });
   const text = await answer.text();
-  if (!answer.ok) return { error: { code: answer.status === 429 ? 8 : answer.status < 500 ? 3 : 14, message: `The upstream model server answered ${answer.status}.` } };
-  const body = JSON.parse(text) as { choices?: { message?: { content?: string | null }; finish_reason?: string }[]; usage?: Record<string, number> };
+  if (!answer.ok)
+    return {
+      error: {
+        code: answer.status === 429 ? 8 : answer.status < 500 ? 3 : 14,
+        message: `The upstream model server answered ${answer.status}.`,
+      },
+    };
+  const body = JSON.parse(text) as {
+    choices?: { message?: { content?: string | null }; finish_reason?: string }[];
+    usage?: Record<string, number>;
+  };
   const choice = body.choices?.[0];
   const prompt = body.usage?.prompt_tokens ?? 0;
   const output = body.usage?.completion_tokens ?? 0;
@@ -52,7 +66,9 @@ async function ask(upstream: Upstream, request: JsonObject, info: AnswerInfo): P
         index: 0,
       },
     ],
-    ...(body.usage === undefined ? {} : { usageMetadata: { promptTokenCount: prompt, candidatesTokenCount: output, totalTokenCount: prompt + output } }),
+    ...(body.usage === undefined
+      ? {}
+      : { usageMetadata: { promptTokenCount: prompt, candidatesTokenCount: output, totalTokenCount: prompt + output } }),
   };
 }
 
@@ -74,7 +90,12 @@ function toChat(request: JsonObject, model: string): JsonObject {
     ...(Array.isArray(config.stopSequences) ? { stop: config.stopSequences } : {}),
     ...(form.kind !== "json"
       ? {}
-      : { response_format: form.schema === undefined ? { type: "json_object" } : { type: "json_schema", json_schema: { name: "answer", schema: lowerTypes(form.schema) } } }),
+      : {
+          response_format:
+            form.schema === undefined
+              ? { type: "json_object" }
+              : { type: "json_schema", json_schema: { name: "answer", schema: lowerTypes(form.schema) } },
+        }),
   };
 }
 
@@ -82,5 +103,10 @@ function toChat(request: JsonObject, model: string): JsonObject {
 function lowerTypes(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(lowerTypes);
   if (!isObject(schema)) return schema;
-  return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, key === "type" && typeof value === "string" ? value.toLowerCase() : lowerTypes(value)]));
+  return Object.fromEntries(
+    Object.entries(schema).map(([key, value]) => [
+      key,
+      key === "type" && typeof value === "string" ? value.toLowerCase() : lowerTypes(value),
+    ]),
+  );
 }

@@ -129,7 +129,18 @@ export function wireTime(ms: number, salt = 0): string {
 }
 
 /** Keys under which the names belong to the user, not to the protocol. */
-const opaque = new Set(["args", "response", "responseJsonSchema", "parametersJsonSchema", "metadata", "labels", "enum", "default", "example", "userMetadata"]);
+const opaque = new Set([
+  "args",
+  "response",
+  "responseJsonSchema",
+  "parametersJsonSchema",
+  "metadata",
+  "labels",
+  "enum",
+  "default",
+  "example",
+  "userMetadata",
+]);
 
 const snakeKey = /"[a-z0-9]+(?:_[a-z0-9]+)+"\s*:/;
 

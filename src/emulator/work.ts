@@ -3,9 +3,7 @@
  *
  * @module
  */
-import { createWriteStream } from "node:fs";
-import type { FileHandle } from "node:fs/promises";
-import { once } from "node:events";
+import { open, type FileHandle } from "node:fs/promises";
 import { setImmediate as breathe } from "node:timers/promises";
 import type { Answering, Result } from "./answering.ts";
 import { chanceOf, shuffled } from "./chance.ts";
@@ -63,7 +61,12 @@ export interface Inspection {
 }
 
 /** Reads every row once: counts, hashes, and looks for malformed ones (and stops there if `stopAtProblem`). */
-export async function inspect(source: RowSource, model: string, method: BatchMethod, options: { stopAtProblem: boolean; uniqueKeys: boolean }): Promise<Inspection> {
+export async function inspect(
+  source: RowSource,
+  model: string,
+  method: BatchMethod,
+  options: { stopAtProblem: boolean; uniqueKeys: boolean },
+): Promise<Inspection> {
   const result: Inspection = { rows: 0, inputTokens: 0, hashes: [], problem: undefined };
   const keys = options.uniqueKeys ? new Set<string>() : undefined;
   for await (const rows of readRows(source, method)) {
@@ -91,16 +94,17 @@ export interface WorkOptions {
   answering: Answering;
   faults: FaultBox;
   now: () => number;
-  /** Asked between windows: a cancelled job or a closed emulator stops early. */
-  stopped: () => boolean;
+  /** A cancelled job or a closed emulator stops early, even if a script never answers. */
+  signal: AbortSignal;
 }
 
 /** Answers all rows and writes the output to disk; `undefined` when it was stopped. */
 export async function answerRows(options: WorkOptions): Promise<JobOutput | undefined> {
   const { job, source, path, faults, answering } = options;
   const output: JobOutput = { path, bytes: 0, succeeded: 0, failed: 0, promptTokens: 0, outputTokens: 0, billed: [], doneAt: 0 };
-  const stream = createWriteStream(path);
-  await once(stream, "open");
+  const { signal } = options;
+  const stopped = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined), { once: true }));
+  const file = await open(path, "w");
   const shuffle = faults.hit("shuffledRows", job.displayName, job.settings) && chanceOf(`${options.seed} order ${job.ordinal}`);
   let index = 0;
   let window: AnsweredRow[] = [];
@@ -112,7 +116,7 @@ export async function answerRows(options: WorkOptions): Promise<JobOutput | unde
       ? Buffer.from(lines.length === 0 ? "" : `${lines.join("\n")}\n`)
       : Buffer.concat(lines.flatMap((line) => [Buffer.from(line as string), Buffer.from("\n")]));
     output.bytes += bytes.length;
-    if (!stream.write(bytes)) await once(stream, "drain");
+    await file.appendFile(bytes);
   };
 
   const answer = (row: Row, hash: string): Result | Promise<Result> => {
@@ -121,27 +125,40 @@ export async function answerRows(options: WorkOptions): Promise<JobOutput | unde
     if (row.request === undefined) return { error: { code: 3, message: `Row ${at + 1}: ${row.problem ?? "malformed"}.` } };
     const injected = injectedError(row.key, faults, job.settings);
     if (injected) return injected;
-    const info = { model: job.model, key: row.key, index: at, job: `batches/${job.id}`, displayName: job.displayName, method: job.method, hash };
+    const info = {
+      model: job.model,
+      key: row.key,
+      index: at,
+      job: `batches/${job.id}`,
+      displayName: job.displayName,
+      method: job.method,
+      hash,
+    };
     return answering.answer(row.request, info, job.settings);
   };
 
-  for await (const rows of readRows(source, job.method)) {
-    if (options.stopped()) break;
-    const first = index;
-    const results = rows.map(({ row }) => answer(row, job.hashes[index] ?? ""));
-    const settled = results.some((result) => result instanceof Promise) ? await Promise.all(results) : (results as Result[]);
-    for (const [i, result] of settled.entries()) {
-      window.push({ row: (rows[i] as { row: Row }).row, result });
-      count(output, result, job.hashes[first + i] ?? "");
+  try {
+    for await (const rows of readRows(source, job.method)) {
+      if (signal.aborted) return undefined;
+      const first = index;
+      const results = rows.map(({ row }) => answer(row, job.hashes[index] ?? ""));
+      const settled = results.some((result) => result instanceof Promise)
+        ? await Promise.race([Promise.all(results.map(async (result) => result)), stopped])
+        : (results as Result[]);
+      if (settled === undefined) return undefined;
+      for (const [i, result] of settled.entries()) {
+        window.push({ row: (rows[i] as { row: Row }).row, result });
+        count(output, result, job.hashes[first + i] ?? "");
+      }
+      if (window.length >= windowRows) await flush();
+      await breathe();
     }
-    if (window.length >= windowRows) await flush();
-    await breathe();
+    if (window.length > 0) await flush();
+  } finally {
+    await file.close();
   }
-  if (window.length > 0) await flush();
-  stream.end();
-  await once(stream, "close");
   output.doneAt = options.now();
-  return options.stopped() ? undefined : output;
+  return signal.aborted ? undefined : output;
 }
 
 function count(output: JobOutput, result: Result, hash: string): void {

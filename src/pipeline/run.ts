@@ -174,6 +174,7 @@ export class RunStage {
       if (!oldest || now - oldest[1].since < parkedMaxAgeMs) return;
       this.#parked.delete(oldest[0]);
     }
+    turn.slim();
     this.#parked.set(turn.run.id, { turn, since: now });
   }
 

@@ -4,7 +4,16 @@
  *
  * @module
  */
-import { type BatchRow, type JobInput, type Lane, type Method, type Provider, ProviderError, type ProviderJob, type ResultRow } from "../core/provider.ts";
+import {
+  type BatchRow,
+  type JobInput,
+  type Lane,
+  type Method,
+  type Provider,
+  ProviderError,
+  type ProviderJob,
+  type ResultRow,
+} from "../core/provider.ts";
 
 /** The parts of a test framework that are used; those of vitest, jest and `node:test` with an `expect` fit. */
 export interface TestFunctions {
@@ -17,10 +26,12 @@ export interface TestFunctions {
 export interface ProviderControl {
   /** How many jobs the service holds, in whatever state. */
   countJobs(): Promise<number>;
-  /** Ends every unfinished job with an answer to each row, except rows that fail so and rows that get no line at all. */
-  finishJobs(rows?: { failing?: Readonly<Record<string, { code: number; message: string }>>; missing?: readonly string[] }): Promise<void>;
-  /** Ends every unfinished job in this state. */
-  endJobs(state: "failed" | "expired"): Promise<void>;
+  /** Lets every unfinished job come to its end: an answer to each row, unless it was told otherwise before its creation. */
+  finishJobs(): Promise<void>;
+  /** In jobs that are created from now on, these rows fail with this gRPC code, and these get no line at all. */
+  breakRows(rows: { failing: Readonly<Record<string, number>>; missing: readonly string[] }): Promise<void>;
+  /** The next job that is created comes to this end. */
+  endNextJob(state: "failed" | "expired"): Promise<void>;
   /** What the next attempt to create a job meets. `lost`: the job is made, its answer is not received. */
   breakNextCreate(fault: "lost" | "throttled" | "refused"): Promise<void>;
   /** The connection of the next download breaks in the middle of its body. */
@@ -34,10 +45,8 @@ export interface ProviderSetup {
   name: string;
   /** A fresh provider on a fresh service. */
   create(): Promise<{ provider: Provider; control: ProviderControl; dispose(): Promise<void> }>;
-  /** Default `gemini-2.5-flash`. */
-  model?: string;
-  /** Default both. */
-  methods?: readonly Method[];
+  /** A model for each method that the provider has. Default: `gemini-2.5-flash` and `gemini-embedding-001`. */
+  models?: { generateContent: string; embedContent?: string };
   /** Whether inputs are uploaded, and so can expire. Default true. */
   uploads?: boolean;
 }
@@ -48,13 +57,14 @@ const sending = () => ({ signal: open(), mayStillSend: () => true });
 
 /** Registers the suite. */
 export function testProvider({ describe, it, expect }: TestFunctions, setup: ProviderSetup): void {
-  const model = setup.model ?? "gemini-2.5-flash";
+  const models = setup.models ?? { generateContent: "gemini-2.5-flash", embedContent: "gemini-embedding-001" };
+  const model = models.generateContent;
 
   const check = (name: string, body: (context: Context, lane: Lane) => Promise<void>, method: Method = "generateContent"): void => {
     it(name, async () => {
       const context = await setup.create();
       try {
-        await body(context, { provider: context.provider.name, model: context.provider.normalizeModel(model), method });
+        await body(context, { provider: context.provider.name, model: context.provider.normalizeModel(models[method]!), method });
       } finally {
         await context.provider.close();
         await context.dispose();
@@ -87,38 +97,46 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
 
     check("has one short form for a model, however it is written", async ({ provider }) => {
       const short = provider.normalizeModel(model);
-      for (const form of [short, ` ${short} `, `models/${short}`, `publishers/google/models/${short}`]) expect(provider.normalizeModel(form)).toBe(short);
+      for (const form of [short, ` ${short} `, `models/${short}`, `publishers/google/models/${short}`])
+        expect(provider.normalizeModel(form)).toBe(short);
     });
 
     check("gives the SDK's models on the transport it is handed", async ({ provider }) => {
       const urls: string[] = [];
-      const models = provider.createModels(async (url) => {
+      const sdk = provider.createModels(async (url) => {
         urls.push(String(url));
-        return Response.json({ candidates: [{ content: { role: "model", parts: [{ text: "from the transport" }] }, finishReason: "STOP" }] });
+        return Response.json({
+          candidates: [{ content: { role: "model", parts: [{ text: "from the transport" }] }, finishReason: "STOP" }],
+        });
       });
-      const response = await models.generateContent({ model, contents: "hello" });
+      const response = await sdk.generateContent({ model, contents: "hello" });
       expect(response.text).toBe("from the transport");
       expect(urls.map((url) => new URL(url).pathname.endsWith(`${model}:generateContent`))).toEqual([true]);
     });
 
-    for (const method of setup.methods ?? (["generateContent", "embedContent"] as const)) {
-      check(`brings every row of ${method} back under its key`, async (context, lane) => {
-        const input = makeInput(lane, "t-rows", 25);
-        const created = await launch(context, input);
-        expect(["pending", "running"].includes(created.state)).toBe(true);
-        expect((await context.provider.getJobs([created.name], open())).map((job) => job.name)).toEqual([created.name]);
-        await context.control.finishJobs();
-        const rows = await read(context, created.name, lane);
-        expect(rows.map((row) => row.key).sort()).toEqual(keysOf(25));
-        expect(rows.filter((row) => typeof row.response !== "object" || row.response === null)).toEqual([]);
-      }, method);
+    for (const method of Object.keys(models) as Method[]) {
+      check(
+        `brings every row of ${method} back under its key`,
+        async (context, lane) => {
+          const input = makeInput(lane, "t-rows", 25);
+          const created = await launch(context, input);
+          expect(["pending", "running"].includes(created.state)).toBe(true);
+          expect((await context.provider.getJobs([created.name], open())).map((job) => job.name)).toEqual([created.name]);
+          await context.control.finishJobs();
+          const rows = await read(context, created.name, lane);
+          expect(rows.map((row) => String(row.key)).toSorted()).toEqual(keysOf(25));
+          expect(rows.filter((row) => typeof row.response !== "object" || row.response === null)).toEqual([]);
+        },
+        method,
+      );
     }
 
     check("gives failed rows as errors, and makes up none for rows without a line", async (context, lane) => {
+      await context.control.breakRows({ failing: { r2: 13 }, missing: ["r4"] });
       const { name } = await launch(context, makeInput(lane, "t-errors", 5));
-      await context.control.finishJobs({ failing: { r2: { code: 13, message: "an internal error" } }, missing: ["r4"] });
+      await context.control.finishJobs();
       const rows = await read(context, name, lane);
-      expect(rows.map((row) => row.key).sort()).toEqual(["r0", "r1", "r2", "r3"]);
+      expect(rows.map((row) => String(row.key)).toSorted()).toEqual(["r0", "r1", "r2", "r3"]);
       const failed = rows.filter((row) => row.error);
       expect(failed.map((row) => [row.key, row.error?.code])).toEqual([["r2", 13]]);
     });
@@ -135,7 +153,7 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
       for (let i = 0; i < 12; i += 1) names.push((await launch(context, makeInput(lane, `t-job-${i}`, 1))).name);
       await context.provider.deleteJob(names[3]!, open());
       const left = names.filter((name) => name !== names[3]);
-      expect((await context.provider.getJobs(names, open())).map((job) => job.name).sort()).toEqual([...left].sort());
+      expect((await context.provider.getJobs(names, open())).map((job) => job.name).toSorted()).toEqual(left.toSorted());
       await context.control.finishJobs();
       const ended = await context.provider.getJobs(left, open());
       expect(ended.every((job) => job.state === "succeeded" && job.output !== undefined)).toBe(true);
@@ -146,7 +164,7 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
       await launch(context, makeInput(lane, "t-find-not", 1));
       const second = await launch(context, makeInput(lane, "t-find", 1));
       const found = await context.provider.findJobs("t-find", 0, open());
-      expect(found.map((job) => job.name).sort()).toEqual([first.name, second.name].sort());
+      expect(found.map((job) => job.name).toSorted()).toEqual([first.name, second.name].toSorted());
       expect(found.every((job, i) => i === 0 || (found[i - 1]!.createdAt ?? 0) <= (job.createdAt ?? 0))).toBe(true);
       expect(await context.provider.findJobs("t-fin", 0, open())).toEqual([]);
     });
@@ -223,10 +241,11 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
     check("tells failed, expired and cancelled jobs apart", async (context, lane) => {
       const states: Record<string, string> = {};
       for (const state of ["failed", "expired", "cancelled"] as const) {
+        if (state !== "cancelled") await context.control.endNextJob(state);
         const { name } = await launch(context, makeInput(lane, `t-${state}`, 1));
         states[name] = state;
         if (state === "cancelled") await context.provider.cancelJob(name, open());
-        else await context.control.endJobs(state);
+        else await context.control.finishJobs();
       }
       const jobs = await context.provider.getJobs(Object.keys(states), open());
       expect(Object.fromEntries(jobs.map((job) => [job.name, job.state]))).toEqual(states);
@@ -243,7 +262,7 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
 }
 
 function keysOf(count: number): string[] {
-  return Array.from({ length: count }, (_, i) => `r${i}`).sort();
+  return Array.from({ length: count }, (_, i) => `r${i}`).toSorted();
 }
 
 /** Rows with what breaks naive splitting and escaping: U+2028, emoji, quotes, a line break inside the text. */

@@ -50,7 +50,7 @@ export interface LaunchOptions {
 export interface WorkerOptions {
   /** Turns executed at once. Default 1,024. */
   concurrency?: number;
-  /** Waiting turns kept in memory so that they need not replay; about 8 KB each. Default 10,000; 0 for none. */
+  /** Waiting turns kept in memory so that they need not replay; about 13 KB each. Default 5,000; 0 for none. */
   parked?: number;
   /** A turn that awaits something that is not a step, with nothing of gembatch to wait for, fails after this. Default `"5m"`. */
   maxTurn?: Duration;
@@ -108,7 +108,7 @@ export function resolveSettings(options: SettingsOptions): Settings {
     },
     run: {
       concurrency: parseCount(worker.concurrency ?? 1_024, "worker.concurrency"),
-      parked: parseCount(worker.parked ?? 10_000, "worker.parked", 0),
+      parked: parseCount(worker.parked ?? 5_000, "worker.parked", 0),
       maxTurnMs: parseDuration(worker.maxTurn ?? "5m", "worker.maxTurn"),
       maxEntries: parseCount(worker.maxEntries ?? 10_000, "worker.maxEntries"),
     },

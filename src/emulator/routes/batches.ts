@@ -23,32 +23,42 @@ const create =
     if (body.batch === undefined) throw new WireError("INVALID_ARGUMENT", "* BatchGenerateContentRequest.batch: batch is not specified\n");
     const input = isObject(batch.inputConfig) ? batch.inputConfig : {};
     const fileName = typeof input.fileName === "string" ? input.fileName : undefined;
-    const source = fileName === undefined ? inlineSource(service, input, text) : await fileSource(service, fileName, strikes("inputFileGone") !== undefined);
+    const source =
+      fileName === undefined
+        ? inlineSource(service, input, text)
+        : await fileSource(service, fileName, strikes("inputFileGone") !== undefined);
     const job = await service.createJob({
       model,
       method,
       displayName,
       kind: fileName === undefined ? "inline" : "file",
       inputFile: fileName,
-      priority: batch.priority === undefined || batch.priority === null ? undefined : String(batch.priority as string | number),
+      priority: numberText(batch.priority),
       source,
     });
     if (strikes("createAnswerLost")) return breakConnection(context);
     const failing = strikes("createAnswerError");
     if (failing) throw serverError(failing);
-    // The answer is written before the wait: it shows the job as it was when it was created.
-    const answer = await textOf(service, job, true);
     const slow = strikes("createAnswerSlow");
     if (slow) await service.clock.sleep(slow.ms ?? 1_000);
-    return jsonText(answer);
+    // The answer shows the job as it was when it was created: pending, whatever the turnaround.
+    return jsonText(await operationText(job, { now: job.createdAt - 1, realTime: service.realTime, withResponses: false }));
   };
+
+/** An int64, which JSON carries as a string or as a number. */
+function numberText(value: unknown): string | undefined {
+  return typeof value === "string" || typeof value === "number" ? String(value) : undefined;
+}
 
 function refuseByFault(strikes: (name: FaultName) => Hit): void {
   if (strikes("throttleCreate")) throw quotaError();
   const refusal = strikes("refuseCreate");
   if (refusal) throw new WireError("INVALID_ARGUMENT", refusal.message ?? "Request contains an invalid argument.");
   if (strikes("freeTier")) {
-    throw new WireError("FAILED_PRECONDITION", "Batch jobs are not available on the free tier. Please enable billing on your project in Google AI Studio.");
+    throw new WireError(
+      "FAILED_PRECONDITION",
+      "Batch jobs are not available on the free tier. Please enable billing on your project in Google AI Studio.",
+    );
   }
   const failing = strikes("serverErrorCreate");
   if (failing) throw serverError(failing);
@@ -57,7 +67,11 @@ function refuseByFault(strikes: (name: FaultName) => Hit): void {
 export function serverError(hit: NonNullable<Hit>): WireError {
   return hit.code === 503
     ? new WireError("UNAVAILABLE", hit.message ?? "The model is overloaded. Please try again later.")
-    : new WireError("INTERNAL", hit.message ?? "An internal error has occurred. Please retry or report in https://developers.generativeai.google/guide/troubleshooting");
+    : new WireError(
+        "INTERNAL",
+        hit.message ??
+          "An internal error has occurred. Please retry or report in https://developers.generativeai.google/guide/troubleshooting",
+      );
 }
 
 export function isEmbeddingModel(model: string): boolean {
@@ -66,10 +80,14 @@ export function isEmbeddingModel(model: string): boolean {
 
 function inlineSource(service: Service, input: JsonObject, text: string): RowSource {
   const requests = isObject(input.requests) ? input.requests.requests : undefined;
-  if (!Array.isArray(requests)) throw new WireError("INVALID_ARGUMENT", "* BatchGenerateContentRequest.batch.input_config: either requests or file_name must be set\n");
+  if (!Array.isArray(requests))
+    throw new WireError("INVALID_ARGUMENT", "* BatchGenerateContentRequest.batch.input_config: either requests or file_name must be set\n");
   const bytes = Buffer.byteLength(text);
   if (bytes > service.limits.inlineBytes) {
-    throw new WireError("INVALID_ARGUMENT", `Request payload size exceeds the limit: ${service.limits.inlineBytes} bytes. Please use file upload for larger batches.`);
+    throw new WireError(
+      "INVALID_ARGUMENT",
+      `Request payload size exceeds the limit: ${service.limits.inlineBytes} bytes. Please use file upload for larger batches.`,
+    );
   }
   return { inline: requests };
 }

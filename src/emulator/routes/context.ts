@@ -30,7 +30,12 @@ export function baseUrlOf(context: HttpContext): string {
 }
 
 /** One page by `pageSize` and `pageToken`. `next` is `undefined` on the last page: an empty token makes SDK pagers loop. */
-export function page<T extends { ordinal: number }>(context: HttpContext, newestFirst: readonly T[], usual: number, most: number): { items: T[]; next: string | undefined } {
+export function page<T extends { ordinal: number }>(
+  context: HttpContext,
+  newestFirst: readonly T[],
+  usual: number,
+  most: number,
+): { items: T[]; next: string | undefined } {
   const size = context.req.query("pageSize") ?? context.req.query("page_size");
   const token = context.req.query("pageToken") ?? context.req.query("page_token");
   const wanted = Number(size ?? 0);

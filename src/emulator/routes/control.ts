@@ -12,7 +12,9 @@ import { isObject } from "../wire.ts";
 export function controlRoutes(app: Hono<{ Bindings: HttpBindings }>, service: Service): void {
   app.get("/", (context) => context.text(overview(service, new URL(context.req.url).origin)));
   app.get("/__emulator/ledger", (context) => context.json(service.ledger.toJSON()));
-  app.get("/__emulator/faults", (context) => context.json({ settings: service.faults.settings, struck: service.faults.struck(), known: faultNames }));
+  app.get("/__emulator/faults", (context) =>
+    context.json({ settings: service.faults.settings, struck: service.faults.struck(), known: faultNames }),
+  );
   // Sets the faults that the body names and leaves the others: {"rowError":{"rate":0.1},"stuck":false}.
   app.post("/__emulator/faults", async (context) => {
     const body: unknown = await context.req.json().catch(() => undefined);
@@ -32,8 +34,10 @@ export function controlRoutes(app: Hono<{ Bindings: HttpBindings }>, service: Se
 
 function overview(service: Service, url: string): string {
   const { totals, calls } = service.ledger;
-  const jobs = service.ledger.jobs.slice(-20).reverse();
-  const active = Object.entries(service.faults.settings).filter(([, setting]) => setting !== undefined && setting !== false && setting !== 0);
+  const jobs = service.ledger.jobs.slice(-20).toReversed();
+  const active = Object.entries(service.faults.settings).filter(
+    ([, setting]) => setting !== undefined && setting !== false && setting !== 0,
+  );
   return [
     "Gemini emulator: speaks the Gemini Developer API, asks no model, costs nothing.",
     "",
@@ -42,9 +46,16 @@ function overview(service: Service, url: string): string {
     `Jobs ${totals.jobs}, rows sent ${totals.sentRows}, rows billed ${totals.billedRows}, direct calls ${totals.directCalls}.`,
     `Tokens: prompt ${totals.promptTokens}, output ${totals.outputTokens}. Most unfinished jobs at a time: ${totals.peakConcurrentJobs}.`,
     `Faults: ${active.length === 0 ? "none" : active.map(([name, setting]) => `${name}=${JSON.stringify(setting)}`).join(" ")}`,
-    `Calls: ${Object.entries(calls).map(([name, count]) => `${name} ${count}`).join(", ") || "none"}`,
+    `Calls: ${
+      Object.entries(calls)
+        .map(([name, count]) => `${name} ${count}`)
+        .join(", ") || "none"
+    }`,
     "",
-    ...jobs.map((job) => `${job.state.padEnd(9)} ${job.name}  ${String(job.rows).padStart(7)} rows  ${job.model}  ${job.displayName}${job.deleted ? "  (deleted)" : ""}`),
+    ...jobs.map(
+      (job) =>
+        `${job.state.padEnd(9)} ${job.name}  ${String(job.rows).padStart(7)} rows  ${job.model}  ${job.displayName}${job.deleted ? "  (deleted)" : ""}`,
+    ),
     ...(jobs.length === 0 ? ["No jobs yet."] : []),
     "",
     "GET /__emulator/ledger   GET, POST /__emulator/faults   POST /__emulator/reset",

@@ -14,7 +14,10 @@ const granularity = "262144";
 const startUpload: Handler = async (service, context) => {
   const { req } = context;
   if (req.header("x-goog-upload-protocol") !== "resumable" || !hasCommand(context, "start")) {
-    throw new WireError("INVALID_ARGUMENT", "Start an upload with the headers X-Goog-Upload-Protocol: resumable and X-Goog-Upload-Command: start.");
+    throw new WireError(
+      "INVALID_ARGUMENT",
+      "Start an upload with the headers X-Goog-Upload-Protocol: resumable and X-Goog-Upload-Command: start.",
+    );
   }
   const body = parseBody(await req.text());
   const file = isObject(body.file) ? body.file : {};
@@ -142,7 +145,7 @@ async function middleOfLine(path: string, size: number, at: number): Promise<num
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(2 * reach), 0, 2 * reach, start);
     const near = buffer.subarray(0, Math.min(bytesRead, size - start));
-    const from = start === 0 && near.lastIndexOf(10, Math.max(0, at - 1)) === -1 ? 0 : near.lastIndexOf(10, Math.max(0, at - start - 1)) + 1;
+    const from = near.lastIndexOf(10, Math.max(0, at - start - 1)) + 1;
     const to = near.indexOf(10, from);
     return start + Math.floor((from + (to === -1 ? near.length : to)) / 2);
   } finally {
@@ -158,4 +161,3 @@ export const fileHandlers = {
   "files.list": list,
   "files.download": download,
 } satisfies Record<string, Handler>;
-

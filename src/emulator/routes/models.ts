@@ -39,7 +39,9 @@ function modelBody(model: string): JsonObject {
 
 const listModels: Handler = (service) => {
   const { models } = service.options;
-  const names = Array.isArray(models) ? (models as string[]).map((model) => model.replace(/^models\//, "")) : shownModels.filter(service.hasModel);
+  const names = Array.isArray(models)
+    ? (models as string[]).map((model) => model.replace(/^models\//, ""))
+    : shownModels.filter((model) => service.hasModel(model));
   return jsonText(JSON.stringify({ models: names.map(modelBody) }));
 };
 
@@ -49,7 +51,15 @@ const getModel: Handler = (service, _, { id, version }) => {
 };
 
 /** HTTP's view of the gRPC codes that scripts and faults may give a row. */
-const statusOfCode: Record<number, WireStatus> = { 1: "CANCELLED", 3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 14: "UNAVAILABLE" };
+const statusOfCode: Record<number, WireStatus> = {
+  1: "CANCELLED",
+  3: "INVALID_ARGUMENT",
+  5: "NOT_FOUND",
+  7: "PERMISSION_DENIED",
+  8: "RESOURCE_EXHAUSTED",
+  9: "FAILED_PRECONDITION",
+  14: "UNAVAILABLE",
+};
 
 async function generate(service: Service, context: HttpContext, { id: model, version, endpoint }: Target): Promise<JsonObject> {
   const verb = endpoint.slice("models.".length);
@@ -97,7 +107,11 @@ function piecesOf(response: JsonObject): JsonObject[] {
     return {
       ...response,
       candidates: [
-        { ...open, content: { ...content, parts: shown }, ...(isLast ? { finishReason, ...(finishMessage === undefined ? {} : { finishMessage }) } : {}) },
+        {
+          ...open,
+          content: { ...content, parts: shown },
+          ...(isLast ? { finishReason, ...(finishMessage === undefined ? {} : { finishMessage }) } : {}),
+        },
       ],
     };
   });
@@ -134,7 +148,8 @@ const batchEmbedContents: Handler = async (service, context, { id, version }) =>
   const body = parseBody(await context.req.text());
   if (!service.hasModel(id) || !isEmbeddingModel(id)) throw modelError(id, version, "batchEmbedContents");
   const requests = Array.isArray(body.requests) ? body.requests.filter(isObject) : [];
-  if (requests.length === 0) throw new WireError("INVALID_ARGUMENT", "* BatchEmbedContentsRequest.requests: at least one request is required\n");
+  if (requests.length === 0)
+    throw new WireError("INVALID_ARGUMENT", "* BatchEmbedContentsRequest.requests: at least one request is required\n");
   const embeddings = await Promise.all(requests.map((request) => embed(service, request, id, version, "batchEmbedContents")));
   return jsonText(JSON.stringify({ embeddings }));
 };

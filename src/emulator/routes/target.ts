@@ -49,7 +49,7 @@ export function targetOf(method: string, path: string, uploadId: string | undefi
   if (!match) return undefined;
   const [, prefix, version = "", collection, rest = ""] = match;
   const colon = rest.lastIndexOf(":");
-  const id = decodeURIComponent(colon === -1 ? rest : rest.slice(0, colon));
+  const id = decoded(colon === -1 ? rest : rest.slice(0, colon));
   const verb = colon === -1 ? "" : rest.slice(colon + 1);
   const to = (endpoint: Endpoint | undefined): Target | undefined => endpoint && { endpoint, version, id };
 
@@ -72,4 +72,12 @@ export function targetOf(method: string, path: string, uploadId: string | undefi
   if (verb !== "") return undefined;
   if (method === "GET") return to(id === "" ? "files.list" : "files.get");
   return method === "DELETE" && id !== "" ? to("files.delete") : undefined;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

@@ -24,7 +24,11 @@ export interface Client {
 
 export function createClient(settings: Settings): Client {
   const url = (path: string): string => `${settings.baseUrl}/${settings.apiVersion}/${path}`;
-  const headers = (): Record<string, string> => ({ ...settings.headers, "content-type": "application/json", "x-goog-api-key": settings.requireApiKey() });
+  const headers = (): Record<string, string> => ({
+    ...settings.headers,
+    "content-type": "application/json",
+    "x-goog-api-key": settings.requireApiKey(),
+  });
   return {
     settings,
     url,
@@ -64,7 +68,7 @@ export function createClient(settings: Settings): Client {
 export async function roundTrip(
   call: Call,
   fetch: typeof globalThis.fetch,
-  url: string,
+  url: Parameters<typeof globalThis.fetch>[0],
   init: RequestInit,
 ): Promise<{ json: unknown; text: string; response: Response }> {
   let response: Response;
@@ -100,6 +104,7 @@ export function withTimeout(signal: AbortSignal, ms: number): AbortSignal {
  * refused and not `missing`: nobody said that it does not exist.
  */
 export function resourcePath(name: string, collection: "batches" | "files"): string {
-  if (!/^(?:[\w~-][\w.~-]*\/)*[\w~-][\w.~-]*$/.test(name)) throw new ProviderError("refused", `Gemini has no ${collection} of such a name.`);
+  if (!/^(?:[\w~-][\w.~-]*\/)*[\w~-][\w.~-]*$/.test(name))
+    throw new ProviderError("refused", `Gemini has no ${collection} of such a name.`);
   return name.includes("/") ? name : `${collection}/${name}`;
 }

@@ -6,14 +6,17 @@ import { type ProviderControl, testProvider } from "../../testing/provider-confo
 import { gemini } from "./provider.ts";
 
 for (const mode of ["file", "inline"] as const) {
-  testProvider({ describe, it, expect }, {
-    name: `gemini, ${mode}`,
-    uploads: mode === "file",
-    async create() {
-      const service = await startService();
-      return { provider: gemini({ apiKey: "k", baseUrl: service.url, mode }), control: service.control, dispose: service.stop };
+  testProvider(
+    { describe, it, expect },
+    {
+      name: `gemini, ${mode}`,
+      uploads: mode === "file",
+      async create() {
+        const service = await startService();
+        return { provider: gemini({ apiKey: "k", baseUrl: service.url, mode }), control: service.control, dispose: service.stop };
+      },
     },
-  });
+  );
 }
 
 interface Job {
@@ -23,6 +26,7 @@ interface Job {
   createTime: string;
   rows: { key: string; request: unknown }[];
   inline: boolean;
+  end: string;
   output?: object[];
 }
 
@@ -32,15 +36,26 @@ async function startService() {
   const uploads = new Map<string, Buffer[]>();
   let createFault: string | undefined;
   let cutDownload = false;
+  let nextEnd = "SUCCEEDED";
+  let failing: Readonly<Record<string, number>> = {};
+  let missing: readonly string[] = [];
   let ids = 0;
   const newId = (): string => `x${String((ids += 1)).padStart(35, "0")}`;
 
   const operation = (job: Job, listed: boolean): object => {
     const done = !/PENDING|RUNNING/.test(job.state);
-    const output = job.output && (job.inline ? { inlinedResponses: { inlinedResponses: job.output } } : { responsesFile: `files/batch-${job.name.slice(8)}` });
+    const output =
+      job.output &&
+      (job.inline ? { inlinedResponses: { inlinedResponses: job.output } } : { responsesFile: `files/batch-${job.name.slice(8)}` });
     return {
       name: job.name,
-      metadata: { "@type": "t", displayName: job.token, state: job.state, createTime: job.createTime, ...(output && !listed ? { output } : {}) },
+      metadata: {
+        "@type": "t",
+        displayName: job.token,
+        state: job.state,
+        createTime: job.createTime,
+        ...(output && !listed ? { output } : {}),
+      },
       ...(done ? { done } : {}),
       ...(output && !listed ? { response: output } : {}),
     };
@@ -66,10 +81,16 @@ async function startService() {
     if (pathname.startsWith("/session/")) {
       const id = pathname.slice(9);
       uploads.get(id)!.push(body);
-      if (!String(request.headers["x-goog-upload-command"]).includes("finalize")) return answer(response, {}, { "x-goog-upload-status": "active" });
+      if (!String(request.headers["x-goog-upload-command"]).includes("finalize"))
+        return answer(response, {}, { "x-goog-upload-status": "active" });
       const text = Buffer.concat(uploads.get(id)!).toString();
       files.set(`files/${id}`, text);
-      const file = { name: `files/${id}`, sizeBytes: String(Buffer.byteLength(text)), createTime: "2026-11-22T10:00:00.123456789Z", state: "ACTIVE" };
+      const file = {
+        name: `files/${id}`,
+        sizeBytes: String(Buffer.byteLength(text)),
+        createTime: "2026-11-22T10:00:00.123456789Z",
+        state: "ACTIVE",
+      };
       return answer(response, { file }, { "x-goog-upload-status": "final" });
     }
     const create = /^\/v1beta\/models\/([\w.-]+):(batchGenerateContent|asyncBatchEmbedContent)$/.exec(pathname);
@@ -82,10 +103,23 @@ async function startService() {
       const fileName = batch.inputConfig.fileName ?? batch.inputConfig.file_name;
       if (fileName && !files.has(fileName)) return refuse(response, 403, "PERMISSION_DENIED", gone);
       const rows = fileName
-        ? files.get(fileName)!.split("\n").filter(Boolean).map((line) => JSON.parse(line))
+        ? files
+            .get(fileName)!
+            .split("\n")
+            .filter(Boolean)
+            .map((line) => JSON.parse(line))
         : batch.inputConfig.requests.requests.map((item: any) => ({ key: item.metadata.key, request: item.request }));
       const createTime = new Date(Date.UTC(2026, 10, 22) + jobs.length * 1000).toISOString();
-      const job: Job = { name: `batches/${newId()}`, token: batch.displayName, state: "BATCH_STATE_PENDING", createTime, rows, inline: !fileName };
+      const job: Job = {
+        name: `batches/${newId()}`,
+        token: batch.displayName,
+        state: "BATCH_STATE_PENDING",
+        createTime,
+        rows,
+        inline: !fileName,
+        end: nextEnd,
+      };
+      nextEnd = "SUCCEEDED";
       jobs.unshift(job);
       return fault === "lost" ? void request.socket.destroy() : answer(response, operation(job, false));
     }
@@ -101,7 +135,9 @@ async function startService() {
       const text = job.output.map((line) => JSON.stringify(line)).join("\n");
       if (!cutDownload) return void response.writeHead(200).end(text);
       cutDownload = false;
-      response.writeHead(200, { "content-length": Buffer.byteLength(text) }).write(text.slice(0, text.length / 2), () => request.socket.destroy());
+      response
+        .writeHead(200, { "content-length": Buffer.byteLength(text) })
+        .write(text.slice(0, text.length / 2), () => request.socket.destroy());
       return;
     }
     if (pathname.startsWith("/v1beta/files/") && method === "DELETE") {
@@ -126,18 +162,24 @@ async function startService() {
   const unfinished = (): Job[] => jobs.filter((job) => /PENDING|RUNNING/.test(job.state));
   const control: ProviderControl = {
     countJobs: async () => jobs.length,
-    async finishJobs({ failing = {}, missing = [] } = {}) {
+    async finishJobs() {
       for (const job of unfinished()) {
-        job.state = "BATCH_STATE_SUCCEEDED";
-        const rows = job.rows.filter(({ key }) => !missing.includes(key)).reverse();
+        job.state = `BATCH_STATE_${job.end}`;
+        if (job.end !== "SUCCEEDED") continue;
+        const rows = job.rows.filter(({ key }) => !missing.includes(key)).toReversed();
         job.output = rows.map(({ key }) => {
-          const said = failing[key] ? { error: failing[key] } : { response: { candidates: [{ content: { parts: [{ text: `\u2028${key}` }] } }] } };
+          const said = failing[key]
+            ? { error: { code: failing[key], message: "an internal error" } }
+            : { response: { candidates: [{ content: { parts: [{ text: `\u2028${key}` }] } }] } };
           return job.inline ? { ...said, metadata: { key } } : { ...said, key };
         });
       }
     },
-    async endJobs(state) {
-      for (const job of unfinished()) job.state = `BATCH_STATE_${state.toUpperCase()}`;
+    async breakRows(rows) {
+      ({ failing, missing } = rows);
+    },
+    async endNextJob(state) {
+      nextEnd = state.toUpperCase();
     },
     async breakNextCreate(fault) {
       createFault = fault;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type JobInput, type ProviderJob, ProviderError, type StagedInput } from "../../core/provider.ts";
+import { type JobInput, type Lane, type ProviderJob, ProviderError, type StagedInput } from "../../core/provider.ts";
 import { type Client, roundTrip, withTimeout } from "./client.ts";
 import { errorFromAnswer, errorFromThrown } from "./errors.ts";
 import { encodeInline } from "./rows.ts";
@@ -26,27 +26,35 @@ interface CreateOptions {
 export async function createJob(client: Client, input: JobInput, staged: StagedInput, options: CreateOptions): Promise<ProviderJob> {
   const { lane, token } = input;
   const apiKey = client.settings.requireApiKey();
+  // What the store throws while rows are read is not the provider's: it goes on as it is.
+  const body = staged.ref === inlineRef ? await inlineBody(input) : fileBody(token, staged.ref);
   const sender = new SendOnce(client, options);
   try {
-    if (staged.ref === inlineRef) {
-      await post(client, lane.model, lane.method, await inlineBody(input), sender);
-    } else if (lane.method === "embedContent") {
-      await post(client, lane.model, lane.method, JSON.stringify({ batch: { displayName: token, inputConfig: { fileName: staged.ref } } }), sender);
+    if (staged.ref === inlineRef || lane.method === "embedContent") {
+      await post(client, lane, body, sender);
     } else {
-      await openSdk(client.settings, sender.fetch, apiKey).batches.create({ model: lane.model, src: { fileName: staged.ref }, config: { displayName: token } });
+      await openSdk(client.settings, sender.fetch, apiKey).batches.create({
+        model: lane.model,
+        src: { fileName: staged.ref },
+        config: { displayName: token },
+      });
     }
   } catch (thrown) {
     // What fails after a job was read from the answer (the SDK's own conversion) does not matter.
-    if (!sender.job) throw ProviderError.is(thrown) ? thrown : sender.sent ? errorFromThrown("create", thrown) : thrown;
+    if (!sender.job) throw errorFromThrown("create", thrown, sender.sent);
   }
   if (!sender.job) throw new ProviderError("ambiguous", "Could not create a batch job: the call ended without an answer.");
   return sender.job;
 }
 
-async function post(client: Client, model: string, method: "generateContent" | "embedContent", body: string, sender: SendOnce): Promise<void> {
+async function post(client: Client, { model, method }: Lane, body: string, sender: SendOnce): Promise<void> {
   const resource = model.includes("/") ? model : `models/${model}`;
   const verb = method === "embedContent" ? "asyncBatchEmbedContent" : "batchGenerateContent";
   await sender.fetch(client.url(`${resource}:${verb}`), { method: "POST", headers: client.headers(), body });
+}
+
+function fileBody(token: string, fileName: string): string {
+  return JSON.stringify({ batch: { displayName: token, inputConfig: { fileName } } });
 }
 
 async function inlineBody(input: JobInput): Promise<string> {
@@ -70,7 +78,7 @@ class SendOnce {
         throw new ProviderError("unavailable", "The batch job was not created: the time in which that was safe is over, nothing was sent.");
       }
       this.sent = true;
-      const { json, text, response } = await roundTrip("create", settings.fetch, String(url), { ...init, redirect: "manual", signal: limited });
+      const { json, text, response } = await roundTrip("create", settings.fetch, url, { ...init, redirect: "manual", signal: limited });
       this.job = toJob(json);
       if (!this.job) throw errorFromAnswer("create", { status: response.status, body: text });
       return new Response(text, { status: response.status, headers: { "content-type": "application/json" } });

@@ -22,7 +22,9 @@ export async function* readResults(client: Client, job: ProviderJob, signal: Abo
 
 async function* readInline(client: Client, name: string, signal: AbortSignal): AsyncGenerator<ResultRow> {
   const operation = await client.json("get", "GET", resourcePath(name, "batches"), signal);
-  const items = outputsOf(operation).map(inlineItems).find((found) => found !== undefined);
+  const items = outputsOf(operation)
+    .map(inlineItems)
+    .find((found) => found !== undefined);
   if (!items) throw new ProviderError("unavailable", `${name} has no output yet.`);
   for (const item of items) yield decodeItem(item);
 }
@@ -37,7 +39,8 @@ async function* readFile(client: Client, file: string, signal: AbortSignal): Asy
   const expected = header === null || (response.headers.get("content-encoding") ?? "identity") !== "identity" ? undefined : Number(header);
   let received = 0;
   const count = async function* (): AsyncGenerator<Uint8Array> {
-    for await (const chunk of response.body ?? []) {
+    const chunks: AsyncIterable<Uint8Array> | [] = response.body ?? [];
+    for await (const chunk of chunks) {
       received += chunk.byteLength;
       yield chunk;
     }

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { type Call, errorFromAnswer, errorFromThrown, scrub, toRowError } from "./errors.ts";
 
-const google = (code: number, status: string, message: string, details: unknown[] = []): string => JSON.stringify({ error: { code, message, status, details } });
+const google = (code: number, status: string, message: string, details: unknown[] = []): string =>
+  JSON.stringify({ error: { code, message, status, details } });
 const html = "<!DOCTYPE html><title>Error 502 (Server Error)!!1</title>";
 const noFile = "You do not have permission to access the File abc or it may not exist.";
 const badKey = google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", [{ reason: "API_KEY_INVALID" }]);
@@ -99,7 +100,12 @@ describe("what a thrown error means", () => {
     ["no name", failed({ code: "ENOTFOUND" }), "unavailable", "unavailable"],
     ["connect timeout", failed({ code: "UND_ERR_CONNECT_TIMEOUT" }), "unavailable", "unavailable"],
     ["all addresses refused", failed({ errors: [{ code: "ECONNREFUSED" }, { code: "ENETUNREACH" }] }), "unavailable", "unavailable"],
-    ["one address unclear", failed({ code: "ECONNREFUSED", errors: [{ code: "ECONNREFUSED" }, { code: "ECONNRESET" }] }), "ambiguous", "unavailable"],
+    [
+      "one address unclear",
+      failed({ code: "ECONNREFUSED", errors: [{ code: "ECONNREFUSED" }, { code: "ECONNRESET" }] }),
+      "ambiguous",
+      "unavailable",
+    ],
     ["connect ETIMEDOUT", failed({ code: "ETIMEDOUT", syscall: "connect" }), "unavailable", "unavailable"],
     ["read ETIMEDOUT", failed({ code: "ETIMEDOUT", syscall: "read" }), "ambiguous", "unavailable"],
     ["reset", failed({ code: "ECONNRESET" }), "ambiguous", "unavailable"],
@@ -139,9 +145,18 @@ describe("messages", () => {
 
 describe("errors of rows", () => {
   it.each([
-    [{ code: 13, message: "m" }, { code: 13, message: "m" }],
-    [{ code: 400, message: "m", status: "INVALID_ARGUMENT" }, { code: 400, message: "m", status: "INVALID_ARGUMENT" }],
-    [{ code: "RESOURCE_EXHAUSTED", message: "m" }, { code: 8, message: "m", status: "RESOURCE_EXHAUSTED" }],
+    [
+      { code: 13, message: "m" },
+      { code: 13, message: "m" },
+    ],
+    [
+      { code: 400, message: "m", status: "INVALID_ARGUMENT" },
+      { code: 400, message: "m", status: "INVALID_ARGUMENT" },
+    ],
+    [
+      { code: "RESOURCE_EXHAUSTED", message: "m" },
+      { code: 8, message: "m", status: "RESOURCE_EXHAUSTED" },
+    ],
     [{ code: "13" }, { code: 13, message: "" }],
     [{ status: "UNAVAILABLE" }, { code: 14, message: "", status: "UNAVAILABLE" }],
     [{ message: "m" }, { code: 2, message: "m" }],

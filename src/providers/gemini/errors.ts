@@ -44,11 +44,15 @@ export function errorFromAnswer(call: Call, answer: Answer): ProviderError {
   const word = envelope?.status ? ` ${envelope.status}` : "";
   const said = envelope ? `: ${scrub(envelope.message)}` : answer.status < 300 ? ", but its body is not what was expected." : ".";
   const row = call === "create" && failure === "refused" && envelope ? namedRow(envelope) : undefined;
-  return new ProviderError(failure, `Could not ${doing[call]}: Gemini answered HTTP ${answer.status}${word}${said}${hint ? ` ${hint}` : ""}`, {
-    status: answer.status,
-    retryAfterMs: failure === "throttled" ? retryDelay(answer, envelope) : undefined,
-    row,
-  });
+  return new ProviderError(
+    failure,
+    `Could not ${doing[call]}: Gemini answered HTTP ${answer.status}${word}${said}${hint ? ` ${hint}` : ""}`,
+    {
+      status: answer.status,
+      retryAfterMs: failure === "throttled" ? retryDelay(answer, envelope) : undefined,
+      row,
+    },
+  );
 }
 
 function judge(call: Call, answer: Answer, envelope: Envelope | undefined): [ProviderFailure, hint?: string] {
@@ -142,7 +146,7 @@ function parseEnvelope(body: string): Envelope | undefined {
   let error: unknown;
   try {
     const parsed: unknown = JSON.parse(body);
-    error = (Array.isArray(parsed) ? parsed[0] : parsed)?.error;
+    error = ((Array.isArray(parsed) ? parsed[0] : parsed) as { error?: unknown } | null | undefined)?.error;
   } catch {
     return undefined;
   }
@@ -173,8 +177,8 @@ function retryDelay(answer: Answer, envelope: Envelope | undefined): number | un
 /** The row that a refusal names: its key, or its zero-based number (`line 17` and `row 17` are counted from one). */
 function namedRow(envelope: Envelope): string | number | undefined {
   const fields = envelope.details.flatMap((detail) => {
-    const violations = (detail as { fieldViolations?: unknown } | null)?.fieldViolations;
-    return Array.isArray(violations) ? violations.map((violation) => `${violation?.field} ${violation?.description}`) : [];
+    const { fieldViolations } = (detail ?? {}) as { fieldViolations?: unknown };
+    return Array.isArray(fieldViolations) ? fieldViolations.map((violation) => JSON.stringify(violation)) : [];
   });
   for (const text of [envelope.message, ...fields]) {
     const key = /(?<!api[ _-]?)\bkey\b\\?["'`]?\s*(?:[:=]\s*\\?["'`]?|\\?["'`])([A-Za-z][\w.-]{0,127})/i.exec(text);
@@ -192,7 +196,10 @@ function namedRow(envelope: Envelope): string | number | undefined {
  * without quoted text unless it looks like the name of a field or resource (refusals quote the value they refuse).
  */
 export function scrub(message: string): string {
-  const line = message.trimStart().split(/[\r\n\u2028\u2029]/, 1)[0]!.slice(0, 2_000);
+  const line = message
+    .trimStart()
+    .split(/[\r\n\u2028\u2029]/, 1)[0]!
+    .slice(0, 2_000);
   const clean = line
     .replace(/\bAIza[\w-]{10,}|\bAQ\.[\w-]{10,}|\bya29\.[\w.-]+/g, "[key]")
     .replace(/\b(api_?key|key|token)([:=])(?!\s)[^\s&"',;]{16,}/gi, "$1$2[key]")

@@ -39,7 +39,7 @@ export async function findJobs(client: Client, token: string, since: number, sig
   }
   const jobs = await mapParallel([...names], (name) => getJob(client, name, signal));
   const confirmed = jobs.filter((job) => job !== undefined && (job.token ?? token) === token);
-  return (confirmed as ProviderJob[]).sort((a, b) => (a.createdAt ?? 0) - (b.createdAt ?? 0));
+  return (confirmed as ProviderJob[]).toSorted((a, b) => (a.createdAt ?? 0) - (b.createdAt ?? 0));
 }
 
 /** Whether the page, and with it what follows, was created before `time`. Never so for a list that turns out to be oldest first. */
@@ -54,7 +54,8 @@ function isOlder(page: readonly ProviderJob[], time: number): boolean {
  * those that look ended (a list item may lack the output). A job whose GET fails while others answer comes back as
  * `unknown`, so that one broken job does not hide the rest; if none answers, that failure is thrown.
  */
-export async function getJobs(client: Client, names: readonly string[], signal: AbortSignal): Promise<ProviderJob[]> {
+export async function getJobs(client: Client, requested: readonly string[], signal: AbortSignal): Promise<ProviderJob[]> {
+  const names = [...new Set(requested)];
   const found = new Map<string, ProviderJob>();
   if (names.length > maxParallel) {
     for (const [name, job] of await listNamed(client, new Set(names), signal)) if (notEnded.has(job.state)) found.set(name, job);
@@ -76,7 +77,7 @@ export async function getJobs(client: Client, names: readonly string[], signal: 
     },
   );
   if (failure && answers === 0) throw failure;
-  return [...new Set(names)].map((name) => found.get(name)).filter((job) => job !== undefined);
+  return names.map((name) => found.get(name)).filter((job) => job !== undefined);
 }
 
 /** What the list shows of these jobs. Stops as soon as it has seen all, or after as many pages as they could fill and some. */

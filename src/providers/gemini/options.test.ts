@@ -107,12 +107,20 @@ describe("names of models", () => {
     expect(gemini().normalizeModel(model)).toBe(short);
   });
 
-  it.each(["", "  ", "models/", "anthropic/claude", "publishers/meta/models/llama", "a b", "a?b=c", "models/../files", "tunedModels/", undefined as never])(
-    "refuses %j",
-    (model) => {
-      expect(() => gemini().normalizeModel(model)).toThrow(expect.objectContaining({ code: "invalid_argument" }));
-    },
-  );
+  it.each([
+    "",
+    "  ",
+    "models/",
+    "anthropic/claude",
+    "publishers/meta/models/llama",
+    "a b",
+    "a?b=c",
+    "models/../files",
+    "tunedModels/",
+    undefined as never,
+  ])("refuses %j", (model) => {
+    expect(() => gemini().normalizeModel(model)).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+  });
 });
 
 describe("limits", () => {

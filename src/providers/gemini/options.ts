@@ -22,7 +22,10 @@ export interface GeminiOptions {
   limits?: GeminiLimits;
   /** Paid tier of the project: decides the published number of tokens that may be enqueued. Default 1. */
   quotaTier?: QuotaTier;
-  /** How long one HTTP call may take: any (1m), creating a job (2m), one 8 MiB piece of an upload (5m). Downloads end when they stall. */
+  /**
+   * How long one HTTP call may take: any (1m), creating a job (2m), one 8 MiB piece of an upload (5m). Downloads have no limit but that of the transport: the global fetch gives up after 5 minutes
+   * without a byte.
+   */
   timeout?: { call?: Duration; create?: Duration; upload?: Duration };
   /** Sent with every call. */
   headers?: Readonly<Record<string, string>>;
@@ -91,8 +94,10 @@ export function resolveOptions(options: GeminiOptions): Settings {
     findApiKey,
     requireApiKey() {
       const key = findApiKey();
-      if (key === undefined) throw new ProviderError("denied", "There is no Gemini API key. Set GEMINI_API_KEY, or pass gemini({ apiKey }).");
-      if (!/^[\x21-\x7e]+$/.test(key)) throw new ProviderError("denied", "The Gemini API key has characters in it that no key has; was it copied whole?");
+      if (key === undefined)
+        throw new ProviderError("denied", "There is no Gemini API key. Set GEMINI_API_KEY, or pass gemini({ apiKey }).");
+      if (!/^[\x21-\x7e]+$/.test(key))
+        throw new ProviderError("denied", "The Gemini API key has characters in it that no key has; was it copied whole?");
       return key;
     },
   };
@@ -114,7 +119,8 @@ function checkText(name: string, value: unknown): void {
 }
 
 function checkOneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
-  if (value !== undefined && !allowed.includes(value)) refuse(name, `one of ${allowed.map((item) => JSON.stringify(item)).join(", ")}`, value);
+  if (value !== undefined && !allowed.includes(value))
+    refuse(name, `one of ${allowed.map((item) => JSON.stringify(item)).join(", ")}`, value);
 }
 
 function refuse(name: string, expected: string, value: unknown): never {

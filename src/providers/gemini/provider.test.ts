@@ -60,7 +60,10 @@ const batch = (bodies: string[], over: Partial<JobInput> = {}): JobInput => ({
 });
 const provide = (url: string, options: GeminiOptions = {}) => gemini({ apiKey: "the-key", baseUrl: url, tempDir, ...options });
 const failureOf = async (call: Promise<unknown>): Promise<ProviderError> => {
-  const thrown = await call.then(() => new Error("did not fail"), (error) => error);
+  const thrown = await call.then(
+    () => new Error("did not fail"),
+    (error) => error,
+  );
   if (!ProviderError.is(thrown)) throw thrown;
   return thrown;
 };
@@ -73,13 +76,16 @@ describe("staging", () => {
   const uploads = async (chunk: (call: Call, response: ServerResponse, whole: string) => void) => {
     let whole = "";
     return serve((call, response) => {
-      if (call.url.startsWith("/upload/")) return json(response, {}, 200, { "x-goog-upload-url": "https://front.example/session?upload_id=signed" });
+      if (call.url.startsWith("/upload/"))
+        return json(response, {}, 200, { "x-goog-upload-url": "https://front.example/session?upload_id=signed" });
       whole += call.body;
       chunk(call, response, whole);
     });
   };
   const final = (response: ServerResponse, whole: string, file = {}): void =>
-    json(response, { file: { name: "files/in", sizeBytes: String(Buffer.byteLength(whole)), ...file } }, 200, { "x-goog-upload-status": "final" });
+    json(response, { file: { name: "files/in", sizeBytes: String(Buffer.byteLength(whole)), ...file } }, 200, {
+      "x-goog-upload-status": "final",
+    });
 
   it("uploads one line a row with the resumable protocol, and leaves no file behind", async () => {
     let modes: string[] = [];
@@ -92,7 +98,10 @@ describe("staging", () => {
       final(response, whole, { createTime: "2026-11-22T10:00:00.5Z" });
     });
     const bodies = ['{"contents":[{"parts":[{"text":"a\u2028b"}]}]}', '{\n"contents":[]}'];
-    expect(await provide(server.url).stageInput(batch(bodies), open())).toEqual({ ref: "files/in", expiresAt: Date.UTC(2026, 10, 24, 9, 0, 0, 500) });
+    expect(await provide(server.url).stageInput(batch(bodies), open())).toEqual({
+      ref: "files/in",
+      expiresAt: Date.UTC(2026, 10, 24, 9, 0, 0, 500),
+    });
     expect(received).toBe(`{"key":"r0","request":${bodies[0]}}\n{"key":"r1","request":{ "contents":[]}}\n`);
     expect(modes).toEqual(["700", "600"]);
     expect(await readdir(tempDir)).toEqual([]);
@@ -140,8 +149,13 @@ describe("staging", () => {
     await vi.waitFor(() => expect(server.calls.length).toBe(2));
     controller.abort();
     expect((await stalled).failure).toBe("unavailable");
-    const many = failureOf(provide(server.url).stageInput(batch(Array(10).fill(`"${"x".repeat(500_000)}"`)), AbortSignal.abort()));
+    let asked = 0;
+    const rows = async function* () {
+      for (; asked < 100; asked += 1) yield { key: `r${asked}`, body: `"${"x".repeat(500_000)}"` };
+    };
+    const many = failureOf(provide(server.url).stageInput(batch([], { rows }), AbortSignal.abort()));
     expect((await many).failure).toBe("unavailable");
+    expect(asked).toBeLessThan(3);
     expect(server.calls.length).toBe(2);
     expect(await readdir(tempDir)).toEqual([]);
   });
@@ -176,8 +190,22 @@ describe("creating", () => {
   it.each<[string, string, Lane["method"], string, string, unknown]>([
     ["file", "files/in", "generateContent", "batchGenerateContent", "gemini-2.5-flash", { fileName: "files/in" }],
     ["file", "files/in", "embedContent", "asyncBatchEmbedContent", "gemini-embedding-001", { fileName: "files/in" }],
-    ["inline", "inline", "generateContent", "batchGenerateContent", "gemini-2.5-flash", { requests: { requests: [{ request: { x: 1.5 }, metadata: { key: "r0" } }] } }],
-    ["inline", "inline", "embedContent", "asyncBatchEmbedContent", "gemini-embedding-001", { requests: { requests: [{ request: { x: 1.5 }, metadata: { key: "r0" } }] } }],
+    [
+      "inline",
+      "inline",
+      "generateContent",
+      "batchGenerateContent",
+      "gemini-2.5-flash",
+      { requests: { requests: [{ request: { x: 1.5 }, metadata: { key: "r0" } }] } },
+    ],
+    [
+      "inline",
+      "inline",
+      "embedContent",
+      "asyncBatchEmbedContent",
+      "gemini-embedding-001",
+      { requests: { requests: [{ request: { x: 1.5 }, metadata: { key: "r0" } }] } },
+    ],
     ["file", "files/in", "generateContent", "batchGenerateContent", "tunedModels/mine", { fileName: "files/in" }],
   ])("posts a job of kind %s, %s, %s", async (_kind, ref, method, verb, model, inputConfig) => {
     const said = vi.spyOn(console, "warn");
@@ -200,8 +228,13 @@ describe("creating", () => {
   });
 
   it("knows the error of a job that failed at once, which the SDK drops", async () => {
-    const server = await serve((_call, response) => json(response, { name: "batches/a", done: true, metadata: { state: "BATCH_STATE_FAILED" }, error: { code: 3, message: "bad" } }));
-    expect(await provide(server.url).createJob(batch(["{}"]), staged, sending)).toMatchObject({ state: "failed", error: { code: 3, message: "bad" } });
+    const server = await serve((_call, response) =>
+      json(response, { name: "batches/a", done: true, metadata: { state: "BATCH_STATE_FAILED" }, error: { code: 3, message: "bad" } }),
+    );
+    expect(await provide(server.url).createJob(batch(["{}"]), staged, sending)).toMatchObject({
+      state: "failed",
+      error: { code: 3, message: "bad" },
+    });
   });
 
   const answers: [string, Handler, string][] = [
@@ -209,12 +242,24 @@ describe("creating", () => {
     ["429", (_call, response) => json(response, { error: { code: 429, status: "RESOURCE_EXHAUSTED", message: "x" } }, 429), "throttled"],
     ["408", (_call, response) => json(response, {}, 408), "ambiguous"],
     ["503 of HTML", (_call, response) => void response.writeHead(503, { "content-type": "text/html" }).end("<html>"), "ambiguous"],
-    ["400 row", (_call, response) => json(response, { error: { code: 400, status: "INVALID_ARGUMENT", message: "Failed to parse line 2." } }, 400), "refused"],
-    ["400 that calls itself JSON", (_call, response) => void response.writeHead(400, { "content-type": "application/json" }).end("<html>"), "ambiguous"],
+    [
+      "400 row",
+      (_call, response) => json(response, { error: { code: 400, status: "INVALID_ARGUMENT", message: "Failed to parse line 2." } }, 400),
+      "refused",
+    ],
+    [
+      "400 that calls itself JSON",
+      (_call, response) => void response.writeHead(400, { "content-type": "application/json" }).end("<html>"),
+      "ambiguous",
+    ],
     ["200 of HTML", (_call, response) => void response.writeHead(200).end("<html>"), "ambiguous"],
     ["200 without a name", (_call, response) => json(response, {}), "ambiguous"],
     ["closed", (_call, response) => void response.socket!.destroy(), "ambiguous"],
-    ["cut", (_call, response) => void response.writeHead(200, { "content-length": 999 }).write('{"name":', () => response.socket!.destroy()), "ambiguous"],
+    [
+      "cut",
+      (_call, response) => void response.writeHead(200, { "content-length": 999 }).write('{"name":', () => response.socket!.destroy()),
+      "ambiguous",
+    ],
     ["redirect", (_call, response) => void response.writeHead(307, { location: "/elsewhere" }).end(), "unavailable"],
     ["silence", () => {}, "ambiguous"],
   ];
@@ -229,7 +274,9 @@ describe("creating", () => {
   });
 
   it("names the row that was refused", async () => {
-    const server = await serve((_call, response) => json(response, { error: { code: 400, status: "INVALID_ARGUMENT", message: "Failed to parse line 2." } }, 400));
+    const server = await serve((_call, response) =>
+      json(response, { error: { code: 400, status: "INVALID_ARGUMENT", message: "Failed to parse line 2." } }, 400),
+    );
     expect((await failureOf(provide(server.url).createJob(batch(["{}"]), staged, sending))).row).toBe(1);
   });
 
@@ -250,9 +297,20 @@ describe("creating", () => {
         order.push("row");
         yield { key: "r0", body: "{}" };
       };
-      await gemini({ apiKey: "k", fetch }).createJob(batch(["{}"], { rows }), { ref }, { signal: open(), mayStillSend: () => (order.push("asked"), true) });
+      await gemini({ apiKey: "k", fetch }).createJob(
+        batch(["{}"], { rows }),
+        { ref },
+        { signal: open(), mayStillSend: () => (order.push("asked"), true) },
+      );
       expect(order.slice(-2)).toEqual(["asked", "sent"]);
     }
+  });
+
+  it("is unavailable when the SDK throws before it sends", async () => {
+    const server = await serve(() => {});
+    const error = await failureOf(provide(server.url).createJob(batch(["{}"], { lane: { ...lane, model: "a..b" } }), staged, sending));
+    expect([error.failure, error.message]).toEqual(["unavailable", "Could not create a batch job: invalid model parameter."]);
+    expect(server.calls).toEqual([]);
   });
 
   it("is ambiguous when it is aborted after sending, and unavailable before", async () => {
@@ -262,7 +320,10 @@ describe("creating", () => {
     await vi.waitFor(() => expect(server.calls.length).toBe(1));
     controller.abort();
     expect((await call).failure).toBe("ambiguous");
-    expect((await failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, mayStillSend: () => true }))).failure).toBe("unavailable");
+    expect(
+      (await failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, mayStillSend: () => true })))
+        .failure,
+    ).toBe("unavailable");
     expect(server.calls.length).toBe(1);
   });
 });
@@ -279,7 +340,10 @@ describe("jobs", () => {
       json(response, operation("a", "RUNNING"));
     });
     const jobs = await provide(server.url).getJobs(["batches/a", "batches/gone", "batches/broken"], open());
-    expect(jobs.map((job) => [job.name, job.state])).toEqual([["batches/a", "running"], ["batches/broken", "unknown"]]);
+    expect(jobs.map((job) => [job.name, job.state])).toEqual([
+      ["batches/a", "running"],
+      ["batches/broken", "unknown"],
+    ]);
     expect(server.calls.every((call) => call.method === "GET" && !call.url.includes("?"))).toBe(true);
     expect((await failureOf(provide(server.url).getJobs(["batches/broken"], open()))).failure).toBe("unavailable");
   });
@@ -324,7 +388,10 @@ describe("jobs", () => {
     const pages: Record<string, object> = {
       "": { operations: [operation("n", "RUNNING", at(50), "other"), operation("b", "RUNNING", at(40))], nextPageToken: "p2" },
       // One was created meanwhile: the last of the first page shows up again.
-      p2: { operations: [operation("b", "RUNNING", at(40)), operation("gone", "RUNNING", at(35)), operation("x", "RUNNING", at(34), "gb-10")], nextPageToken: "p3" },
+      p2: {
+        operations: [operation("b", "RUNNING", at(40)), operation("gone", "RUNNING", at(35)), operation("x", "RUNNING", at(34), "gb-10")],
+        nextPageToken: "p3",
+      },
       p3: { operations: [], nextPageToken: "p4" },
       p4: { operations: [operation("a", "RUNNING", at(33)), operation("old", "RUNNING", at(5), "other")], nextPageToken: "p5" },
       p5: { operations: [operation("o1", "RUNNING", at(4), "other"), operation("o2", "RUNNING", at(3), "other")], nextPageToken: "p6" },
@@ -348,12 +415,31 @@ describe("jobs", () => {
     const server = await serve((call, response) => {
       if (!call.url.includes("?")) return json(response, operation("b", "RUNNING"));
       if (!call.url.includes("pageToken")) {
-        return json(response, { operations: [operation("o1", "RUNNING", "2026-01-01T00:00:00Z", "x"), operation("o2", "RUNNING", "2026-01-02T00:00:00Z", "x")], nextPageToken: "p" });
+        return json(response, {
+          operations: [operation("o1", "RUNNING", "2026-01-01T00:00:00Z", "x"), operation("o2", "RUNNING", "2026-01-02T00:00:00Z", "x")],
+          nextPageToken: "p",
+        });
       }
       json(response, { operations: [operation("b", "RUNNING")], nextPageToken: "p" });
     });
     expect((await provide(server.url).findJobs("gb-1", Date.UTC(2026, 10, 22, 10), open())).map((job) => job.name)).toEqual(["batches/b"]);
     expect(server.calls.length).toBe(3);
+  });
+
+  it("are not found under a token that their GET does not show", async () => {
+    const server = await serve((call, response) => {
+      if (call.url.includes("?")) return json(response, { operations: [operation("a", "RUNNING")] });
+      json(response, operation("a", "RUNNING", undefined, "another"));
+    });
+    expect(await provide(server.url).findJobs("gb-1", 0, open())).toEqual([]);
+  });
+
+  it("are not asked for further when the service wants fewer calls", async () => {
+    const server = await serve((call, response) => {
+      if (call.url.endsWith("/b")) return json(response, { error: { code: 429, status: "RESOURCE_EXHAUSTED", message: "x" } }, 429);
+      json(response, operation("a", "RUNNING"));
+    });
+    expect((await failureOf(provide(server.url).getJobs(["batches/a", "batches/b"], open()))).failure).toBe("throttled");
   });
 
   it("that cannot be listed or confirmed are never said to be absent", async () => {
@@ -366,7 +452,9 @@ describe("jobs", () => {
 
   it("end quietly when they are cancelled after their end or deleted twice", async () => {
     let status = 400;
-    const server = await serve((_call, response) => json(response, { error: { code: status, status: "FAILED_PRECONDITION", message: "already ended" } }, status));
+    const server = await serve((_call, response) =>
+      json(response, { error: { code: status, status: "FAILED_PRECONDITION", message: "already ended" } }, status),
+    );
     await provide(server.url).cancelJob("batches/a", open());
     status = 404;
     await provide(server.url).deleteJob("batches/a", open());
@@ -392,7 +480,8 @@ describe("jobs", () => {
 
 describe("results", () => {
   const job = (output?: string): ProviderJob => ({ name: "batches/a", state: "succeeded", rawStatus: "BATCH_STATE_SUCCEEDED", output });
-  const read = (url: string, output?: string, options?: GeminiOptions): Promise<ResultRow[]> => Array.fromAsync(provide(url, options).readResults(job(output), lane, open()));
+  const read = (url: string, output?: string, options?: GeminiOptions): Promise<ResultRow[]> =>
+    Array.fromAsync(provide(url, options).readResults(job(output), lane, open()));
   const file = "files/batch-31u18uq6dr4ods3957z38i1mbfa581k01xcq";
   const good = '{"key":"r0","response":{"x":1}}';
 
@@ -405,7 +494,9 @@ describe("results", () => {
       { key: "r1", response: { y: "\u2028" } },
       { key: "r2", error: { code: 13, message: "m" } },
     ]);
-    expect(server.calls).toMatchObject([{ method: "GET", url: `/v1beta/${file}:download?alt=media`, headers: { "x-goog-api-key": "the-key" } }]);
+    expect(server.calls).toMatchObject([
+      { method: "GET", url: `/v1beta/${file}:download?alt=media`, headers: { "x-goog-api-key": "the-key" } },
+    ]);
   });
 
   it.each<[string, Record<string, number>, string, boolean, string]>([
@@ -431,7 +522,20 @@ describe("results", () => {
   it("that end in a bad line at the announced length are whole", async () => {
     const text = `${good}\n{"key":"r1","resp`;
     const server = await serve((_call, response) => void response.writeHead(200, { "content-length": text.length }).end(text));
-    expect(await read(server.url, file)).toEqual([{ key: "r0", response: { x: 1 } }, { key: undefined, problem: "a line that is not JSON" }]);
+    expect(await read(server.url, file)).toEqual([
+      { key: "r0", response: { x: 1 } },
+      { key: undefined, problem: "a line that is not JSON" },
+    ]);
+  });
+
+  it("may end without a line break, in a row without a key as well", async () => {
+    const server = await serve((_call, response) => void response.writeHead(200).end('{"response":{}}'));
+    expect(await read(server.url, file)).toEqual([{ key: undefined, problem: "a response without a key" }]);
+  });
+
+  it("are checked against the announced length on any transport", async () => {
+    const fetch: typeof globalThis.fetch = async () => new Response(`${good}\n`, { headers: { "content-length": "500" } });
+    expect((await failureOf(read("http://x.example", file, { fetch }))).failure).toBe("unavailable");
   });
 
   it("drop a line that is too long", async () => {
@@ -454,7 +558,11 @@ describe("results", () => {
   });
 
   it("come from either place of the operation when they are inline", async () => {
-    const items = [{ response: { x: 1 }, metadata: { key: "r0" } }, { error: { code: 3, message: "m" }, metadata: { key: "r1" } }, { response: { x: 2 } }];
+    const items = [
+      { response: { x: 1 }, metadata: { key: "r0" } },
+      { error: { code: 3, message: "m" }, metadata: { key: "r1" } },
+      { response: { x: 2 } },
+    ];
     const rows = [
       { key: "r0", response: { x: 1 } },
       { key: "r1", error: { code: 3, message: "m" } },

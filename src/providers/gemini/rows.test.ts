@@ -27,7 +27,10 @@ describe("decoding", () => {
     ['{"metadata":{"key":"r1"},"response":{"candidates":[]}}', { key: "r1", response: ok }],
     ['{"custom_id":"r1","response":{"candidates":[]}}', { key: "r1", response: ok }],
     ['{"metadata":{"custom_id":"r1"},"response":{"candidates":[]}}', { key: "r1", response: ok }],
-    ['{"key":"r1","response":{"embedding":{"values":[1]},"tokenCount":"1"}}', { key: "r1", response: { embedding: { values: [1] }, tokenCount: "1" } }],
+    [
+      '{"key":"r1","response":{"embedding":{"values":[1]},"tokenCount":"1"}}',
+      { key: "r1", response: { embedding: { values: [1] }, tokenCount: "1" } },
+    ],
     ['{"key":"r1","candidates":[]}', { key: "r1", response: ok }],
     ['{"key":"r1","response":{"candidates":[]},"status":""}', { key: "r1", response: ok }],
     ['{"key":"r1","response":{"candidates":[]},"error":null}', { key: "r1", response: ok }],

@@ -49,7 +49,8 @@ export function decodeItem(item: unknown): ResultRow {
   const key = keyOf(item);
   const error = toRowError(item["error"]) ?? toRowError(item["status"]);
   const response = item["response"] ?? bareResponse(item);
-  if (key === undefined) return { key, problem: error ? "an error without a key" : isObject(response) ? "a response without a key" : "an item without a key" };
+  if (key === undefined)
+    return { key, problem: error ? "an error without a key" : isObject(response) ? "a response without a key" : "an item without a key" };
   if (error) return { key, error };
   if (isObject(response)) return { key, response };
   if (response === undefined) return { key, problem: item["response"] === null ? "a null response" : "neither a response nor an error" };

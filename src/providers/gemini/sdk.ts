@@ -55,7 +55,10 @@ export function normalizeModel(model: string): string {
   if (/^tunedModels\/[\w.-]+$/.test(text) && !text.includes("..")) return text;
   const name = googleModel.exec(text)?.[1];
   if (name !== undefined && !name.includes("..")) return name;
-  if (text === "") throw new GembatchError("invalid_argument", `A model must be given by its name, got ${describe(model)}.`, { hint: 'For example "gemini-2.5-flash".' });
+  if (text === "")
+    throw new GembatchError("invalid_argument", `A model must be given by its name, got ${describe(model)}.`, {
+      hint: 'For example "gemini-2.5-flash".',
+    });
   throw new GembatchError("invalid_argument", `${describe(model)} is not the name of a Gemini model.`, {
     hint: 'Write "gemini-2.5-flash", "models/gemini-2.5-flash" or "publishers/google/models/gemini-2.5-flash".',
   });

@@ -25,7 +25,13 @@ describe("operations", () => {
   const metadata = { displayName: "gb-1", createTime: "2026-08-19T14:34:12.267870162Z", state: "BATCH_STATE_PENDING", name };
 
   it("are jobs in our words", () => {
-    expect(toJob({ name, metadata })).toEqual({ name, token: "gb-1", state: "pending", rawStatus: "BATCH_STATE_PENDING", createdAt: Date.UTC(2026, 7, 19, 14, 34, 12, 267) });
+    expect(toJob({ name, metadata })).toEqual({
+      name,
+      token: "gb-1",
+      state: "pending",
+      rawStatus: "BATCH_STATE_PENDING",
+      createdAt: Date.UTC(2026, 7, 19, 14, 34, 12, 267),
+    });
   });
 
   it.each([

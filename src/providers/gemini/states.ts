@@ -38,7 +38,7 @@ export function toJob(operation: unknown): ProviderJob | undefined {
   const metadata = asObject(op["metadata"]) ?? {};
   const token = metadata["displayName"] ?? metadata["display_name"];
   const rawStatus = typeof metadata["state"] === "string" ? metadata["state"] : "";
-  const error = toRowError(op["error"]) ?? toRowError(metadata["error"]);
+  const error = toRowError(op["error"]);
   const createdAt = toTime(metadata["createTime"] ?? metadata["create_time"]);
   const endedAt = toTime(metadata["endTime"] ?? metadata["end_time"]);
   const output = findOutput(op);

@@ -1,12 +1,14 @@
 /**
  * Staging: the rows of a batch into a temporary file, and the file into the Files API. Memory does not grow with the rows.
  *
- * The SDK's `files.upload` reads a path in pieces of 8 MiB and sends each with the resumable protocol (read in its source,
- * 3.1). It ignores `config.abortSignal`, and `config.httpOptions` reach only the first of its requests; so the signal, the
- * timeout and the mapping of errors sit in the transport that it is given.
+ * The SDK's `files.upload` sends pieces of 8 MiB with the resumable protocol (read in its source, 3.1). Given a path it holds each
+ * piece twice, and hundreds of megabytes wait for the garbage collector; given a Blob of the file nothing is held. It ignores
+ * `config.abortSignal`, and `config.httpOptions` reach only the first of its requests; so the signal, the timeout and the mapping of
+ * errors sit in the transport that it is given.
  *
  * @module
  */
+import { openAsBlob } from "node:fs";
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { GembatchError } from "../../core/errors.ts";
@@ -23,7 +25,7 @@ export const inlineRef = "inline";
 /** Files live 48 hours; they are staged again an hour before that, so that a job that is created with one can still start. */
 const fileLifeMs = 48 * 3_600_000;
 const expiryMarginMs = 3_600_000;
-const writeBytes = 1024 * 1024;
+const writeBytes = 256 * 1024;
 
 /** Uploads the rows, or decides that they travel inline. Throws ProviderError; an upload never ends `ambiguous`. */
 export async function stageInput(client: Client, input: JobInput, signal: AbortSignal): Promise<StagedInput> {
@@ -58,11 +60,15 @@ async function makeFolder(parent: string): Promise<string> {
   try {
     return await mkdtemp(join(parent, "gembatch-"));
   } catch (cause) {
-    throw new GembatchError("provider_error", `No temporary folder could be made in ${parent}.`, { retryable: true, hint: "Set tempDir of gemini().", cause });
+    throw new GembatchError("provider_error", `No temporary folder could be made in ${parent}.`, {
+      retryable: true,
+      hint: "Set tempDir of gemini().",
+      cause,
+    });
   }
 }
 
-/** Writes one line a row, a mebibyte at a time; the next rows are asked for when the last piece is on disk. Returns the file's bytes. */
+/** Writes one line a row, 256 KiB at a time; the next rows are asked for when the last piece is on disk. Returns the file's bytes. */
 async function writeRows(path: string, rows: AsyncIterable<BatchRow>, signal: AbortSignal): Promise<number> {
   const file = await open(path, "wx", 0o600);
   let lines: string[] = [];
@@ -90,22 +96,33 @@ async function writeRows(path: string, rows: AsyncIterable<BatchRow>, signal: Ab
   }
 }
 
-async function uploadFile(client: Client, path: string, bytes: number, token: string, apiKey: string, signal: AbortSignal): Promise<StagedInput> {
+async function uploadFile(
+  client: Client,
+  path: string,
+  bytes: number,
+  token: string,
+  apiKey: string,
+  signal: AbortSignal,
+): Promise<StagedInput> {
   const { settings } = client;
   const transport: typeof fetch = async (url, init) => {
     const response = await settings.fetch(url, { ...init, redirect: "manual", signal: withTimeout(signal, settings.timeoutMs.upload) });
     if (response.ok) return response;
-    throw errorFromAnswer("upload", { status: response.status, body: await response.text(), retryAfter: response.headers.get("retry-after") });
+    throw errorFromAnswer("upload", {
+      status: response.status,
+      body: await response.text(),
+      retryAfter: response.headers.get("retry-after"),
+    });
   };
   let file;
   try {
     const sdk = openSdk(settings, transport, apiKey);
-    file = await sdk.files.upload({ file: path, config: { mimeType: "application/jsonl", displayName: token } });
+    file = await sdk.files.upload({ file: await openAsBlob(path), config: { mimeType: "application/jsonl", displayName: token } });
   } catch (thrown) {
     throw errorFromThrown("upload", thrown);
   }
   if (!file?.name) throw new ProviderError("unavailable", "Gemini took the upload but did not say under which name.");
-  if (file.state === "FAILED" || (file.sizeBytes !== undefined && Number(file.sizeBytes) !== bytes)) {
+  if (String(file.state) === "FAILED" || (file.sizeBytes !== undefined && Number(file.sizeBytes) !== bytes)) {
     throw new ProviderError("unavailable", "Gemini did not store the upload as it was sent.");
   }
   const created = Date.parse(file.createTime ?? "");

@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { cannotOpen, foreignStore, isBusy, notOpen, storeError, tooNew } from "./errors.ts";
 import { APPLICATION_ID, migrations } from "./migrations.ts";
 
@@ -9,6 +9,12 @@ export interface ConnectionOptions {
   synchronous: "full" | "normal";
   busyTimeoutMs: number;
   maxBytes: number | undefined;
+}
+
+/** A statement whose rows are arrays. Say the types of the columns where they are taken apart. */
+export interface Rows {
+  get(...values: SQLInputValue[]): unknown[] | undefined;
+  all(...values: SQLInputValue[]): unknown[][];
 }
 
 /** SQLite sleeps this long for a lock with the thread blocked; between two such naps the event loop gets its turn. */
@@ -22,11 +28,14 @@ export class Connection {
   readonly path: string;
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #rows = new Map<string, Rows>();
   readonly #naps: number;
+  readonly #full: boolean;
   #closed = false;
 
-  constructor(path: string, database: DatabaseSync, busyTimeoutMs: number) {
+  constructor(path: string, database: DatabaseSync, { busyTimeoutMs, synchronous }: ConnectionOptions) {
     this.path = path;
+    this.#full = synchronous === "full";
     this.#database = database;
     this.#naps = Math.max(1, Math.ceil(busyTimeoutMs / NAP_MS));
   }
@@ -39,7 +48,7 @@ export class Connection {
     try {
       if (!inMemory) mkdirSync(dirname(path), { recursive: true });
       database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
-      const connection = new Connection(path, database, options.busyTimeoutMs);
+      const connection = new Connection(path, database, options);
       database.exec(`PRAGMA busy_timeout = ${Math.min(NAP_MS, options.busyTimeoutMs)}`);
       await connection.#patiently(() => void connection.#version());
       await connection.#patiently(() => connection.#exec("PRAGMA journal_mode = WAL"));
@@ -70,6 +79,7 @@ export class Connection {
     if (this.#closed) return;
     this.#closed = true;
     this.#statements.clear();
+    this.#rows.clear();
     this.#database.close();
   }
 
@@ -84,6 +94,17 @@ export class Connection {
     return statement;
   }
 
+  /** Like `prepare`, for rows that come back as arrays: on hot paths, naming the columns of every row costs as much as reading them. */
+  prepareRows(sql: string): Rows {
+    let rows = this.#rows.get(sql);
+    if (rows === undefined) {
+      const statement = this.prepare(sql);
+      rows = toRows(statement);
+      this.#rows.set(sql, rows);
+    }
+    return rows;
+  }
+
   /** Every statement prepared so far; for checks of their query plans. */
   statements(): string[] {
     return [...this.#statements.keys()];
@@ -94,18 +115,30 @@ export class Connection {
     return this.#transaction("BEGIN IMMEDIATE", work, undo);
   }
 
+  /**
+   * Like `write`, but only durable against a crash of the process; a power cut may undo it until the next `write` is acknowledged. For what
+   * can be done again without a trace: everything later is lost with it, never instead of it.
+   */
+  writeSoon<T>(work: () => T, undo: () => void): Promise<T> {
+    if (!this.#full) return this.write(work, undo);
+    return this.#transaction("BEGIN IMMEDIATE", work, undo, true);
+  }
+
   /** `work` on one snapshot. */
   read<T>(work: () => T): Promise<T> {
     return this.#transaction("BEGIN", work, () => undefined);
   }
 
   /** Nothing is awaited between the begin that succeeds and the commit. */
-  async #transaction<T>(begin: string, work: () => T, undo: () => void): Promise<T> {
+  async #transaction<T>(begin: string, work: () => T, undo: () => void, soon = false): Promise<T> {
     for (let tries = 1; ; tries += 1) {
       try {
+        // This pragma does nothing within a transaction.
+        if (soon) this.#exec("PRAGMA synchronous = NORMAL");
         this.prepare(begin).run();
         break;
       } catch (thrown) {
+        if (soon) this.#exec("PRAGMA synchronous = FULL");
         if (!isBusy(thrown) || tries >= this.#naps) throw storeError(thrown, this.path);
       }
       await new Promise(setImmediate);
@@ -118,6 +151,8 @@ export class Connection {
       this.#rollback();
       undo();
       throw storeError(thrown, this.path);
+    } finally {
+      if (soon) this.#exec("PRAGMA synchronous = FULL");
     }
   }
 
@@ -168,4 +203,19 @@ export class Connection {
     for (const step of migrations.slice(version)) this.#exec(step);
     this.#exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${migrations.length};`);
   }
+}
+
+/** Node before 22.16 cannot return arrays; the fields of its row objects stand in the order of the columns. */
+function toRows(statement: StatementSync): Rows {
+  if (typeof statement.setReturnArrays === "function") {
+    statement.setReturnArrays(true);
+    return statement as unknown as Rows;
+  }
+  return {
+    get: (...values) => {
+      const row = statement.get(...values);
+      return row === undefined ? undefined : Object.values(row);
+    },
+    all: (...values) => statement.all(...values).map((row) => Object.values(row)),
+  };
 }

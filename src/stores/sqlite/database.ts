@@ -1,5 +1,5 @@
 import type { StatementSync } from "node:sqlite";
-import { Connection } from "./connection.ts";
+import type { Connection, Rows } from "./connection.ts";
 import { Names } from "./names.ts";
 import { Tallies } from "./tallies.ts";
 
@@ -18,20 +18,31 @@ export class Database {
     return this.#connection.prepare(text);
   }
 
+  /** Rows as arrays; see `Connection.prepareRows`. */
+  rows(text: string): Rows {
+    return this.#connection.prepareRows(text);
+  }
+
   /** One durable transaction; counters are written at its end. After a failure nothing of it is left, in the file or in memory. */
   write<T>(work: () => T): Promise<T> {
-    return this.#connection.write(
-      () => {
-        const result = work();
-        this.tallies.flush(this.#connection);
-        return result;
-      },
-      () => {
-        this.tallies.clear();
-        this.names.clear();
-      },
-    );
+    return this.#connection.write(() => this.#counted(work), this.#undo);
   }
+
+  /** For what can be done again without a trace; see `Connection.writeSoon`. */
+  writeSoon<T>(work: () => T): Promise<T> {
+    return this.#connection.writeSoon(() => this.#counted(work), this.#undo);
+  }
+
+  #counted<T>(work: () => T): T {
+    const result = work();
+    this.tallies.flush(this.#connection);
+    return result;
+  }
+
+  readonly #undo = (): void => {
+    this.tallies.clear();
+    this.names.clear();
+  };
 
   read<T>(work: () => T): Promise<T> {
     return this.#connection.read(work);

@@ -138,7 +138,7 @@ function page<T>(
   return { items, nextCursor: count < WINDOW ? undefined : cursor(walked) };
 }
 
-const cursor = (row: Record<string, unknown> | undefined): string => (row?.["no"] as number).toString(36);
+const cursor = (row: Record<string, unknown> | undefined): string => Number(row?.["no"] ?? 0).toString(36);
 
 function parseCursor(text: string): number {
   const no = /^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN;

@@ -9,16 +9,18 @@ import { REQUESTS } from "./tallies.ts";
 
 interface Member {
   no: number;
-  state: number;
-  batch: number | null;
-  attempt: number;
-  max_attempts: number;
   lane: number;
+  attempt: number;
+  maxAttempts: number;
   bytes: number;
   tokens: number;
-  run_state: number;
-  run_seq: number;
-  run_open: number;
+  run: RunHead;
+}
+
+type MemberRow = [maxAttempts: number, bytes: number, tokens: number, state: number, seq: number, open: number];
+
+function toMember(no: number, lane: number, attempt: number, [maxAttempts, bytes, tokens, state, seq, open]: MemberRow): Member {
+  return { no, lane, attempt, maxAttempts, bytes, tokens, run: { no: runOf(no), state, seq, open } };
 }
 
 type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
@@ -30,21 +32,19 @@ export function settleRows(
 ): { settled: number; duplicate: number; unknown: number } | undefined {
   const batch = batchInHand(db, params.batch, params.epoch);
   if (batch === undefined) return undefined;
-  const read = db.sql(`
-    SELECT e.no, e.state, e.batch, e.attempt, e.max_attempts, e.lane, e.bytes, e.tokens,
-      r.state AS run_state, r.seq AS run_seq, r.open AS run_open
-    FROM entries e JOIN runs r ON r.no = e.no >> 20 WHERE e.no = ?`);
+  const read = db.rows(`
+    SELECT e.max_attempts, e.bytes, e.tokens, r.state, r.seq, r.open FROM entries e JOIN runs r ON r.no = e.no >> 20
+    WHERE e.no = ? AND e.batch = ? AND e.state = 4 AND e.attempt = ?`);
   const counted = { settled: 0, duplicate: 0, unknown: params.unknown };
   for (const { id, attempt, result } of params.rows) {
     const no = parseRequestId(id);
-    const member = no === undefined ? undefined : (read.get(no) as unknown as Member | undefined);
-    if (member === undefined || member.batch !== batch.no) counted.unknown += 1;
-    else if (member.state !== ENTRY.batched) counted.duplicate += 1;
-    else if (member.attempt !== attempt) counted.unknown += 1;
-    else {
-      batch[settleMember(db, member, result, params.now)] += 1;
-      counted.settled += 1;
+    const row = no === undefined ? undefined : (read.get(no, batch.no, attempt) as MemberRow | undefined);
+    if (no === undefined || row === undefined) {
+      counted[no !== undefined && isSettledBy(db, no, batch.no) ? "duplicate" : "unknown"] += 1;
+      continue;
     }
+    batch[settleMember(db, toMember(no, batch.lane, attempt, row), result, params.now)] += 1;
+    counted.settled += 1;
   }
   batch.duplicate += counted.duplicate;
   batch.unknown += counted.unknown;
@@ -60,34 +60,33 @@ export function settleRemaining(
   const batch = batchInHand(db, params.batch, params.epoch);
   if (batch === undefined) return undefined;
   // Members before `swept` have their result: without it, every call would walk over those that earlier calls have settled.
-  const members = db
-    .sql(`
-      SELECT e.no, e.state, e.batch, e.attempt, e.max_attempts, e.lane, e.bytes, e.tokens,
-        r.state AS run_state, r.seq AS run_seq, r.open AS run_open
-      FROM entries e JOIN runs r ON r.no = e.no >> 20
+  const rows = db
+    .rows(`
+      SELECT e.no, e.attempt, e.max_attempts, e.bytes, e.tokens, r.state, r.seq, r.open FROM entries e JOIN runs r ON r.no = e.no >> 20
       WHERE e.batch = ? AND e.no > ? AND +e.state = 4 ORDER BY e.no LIMIT ?`)
-    .all(batch.no, batch.swept, params.limit) as unknown as Member[];
-  const heads = new Map<number, Member>();
-  for (const member of members) {
-    // Several members of one run: each must see what the one before did to the run.
-    const previous = heads.get(runOf(member.no));
-    if (previous !== undefined) {
-      member.run_state = previous.run_state;
-      member.run_seq = previous.run_seq;
-      member.run_open = previous.run_open;
-    }
-    heads.set(runOf(member.no), member);
+    .all(batch.no, batch.swept, params.limit) as [no: number, attempt: number, ...MemberRow][];
+  // Several members of one run share its head: each must see what the one before did to the run.
+  let run: RunHead | undefined;
+  for (const [no, attempt, ...row] of rows) {
+    const member = toMember(no, batch.lane, attempt, row);
+    if (run?.no === member.run.no) member.run = run;
+    run = member.run;
     batch[settleMember(db, member, params.result, params.now)] += 1;
-    batch.swept = member.no;
+    batch.swept = no;
   }
   saveProgress(db, batch);
   return openMembers(batch);
 }
 
+/** Whether a request that is not an open member of the batch was one: it has its result, or went back to its queue. */
+function isSettledBy(db: Database, entry: number, batch: number): boolean {
+  return db.sql(`SELECT 1 FROM entries WHERE no = ? AND batch = ? AND state <> 4`).get(entry, batch) !== undefined;
+}
+
 /** Gives a member that is `batched` its result, and says how it is counted. */
 function settleMember(db: Database, member: Member, result: MemberResult, now: number): Outcome {
   if ("usage" in result && result.usage !== undefined) db.tallies.answer(member.lane, result.usage);
-  if (isOver(member.run_state)) return drop(db, member);
+  if (isOver(member.run.state)) return drop(db, member);
   switch (result.type) {
     case "succeeded":
       settle(db, member, ENTRY.succeeded, result.value, undefined);
@@ -96,7 +95,7 @@ function settleMember(db: Database, member: Member, result: MemberResult, now: n
       settle(db, member, ENTRY.failed, undefined, result.error);
       return "failed";
     case "retry":
-      if (member.attempt < member.max_attempts) return requeue(db, member, member.attempt + 1, result.availableAt, now);
+      if (member.attempt < member.maxAttempts) return requeue(db, member, member.attempt + 1, result.availableAt, now);
       if (result.value !== undefined) {
         settle(db, member, ENTRY.succeeded, result.value, undefined);
         return "succeeded";
@@ -109,17 +108,13 @@ function settleMember(db: Database, member: Member, result: MemberResult, now: n
 }
 
 function settle(db: Database, member: Member, state: number, value: string | undefined, error: SerializedError | undefined): void {
-  const head: RunHead = { no: runOf(member.no), state: member.run_state, seq: member.run_seq, open: member.run_open };
-  settleEntry(db, member.no, head, state, { value, error });
-  member.run_state = head.state;
-  member.run_seq = head.seq;
-  member.run_open = head.open;
+  settleEntry(db, member.no, member.run, state, { value, error });
   db.tallies.move(REQUESTS, ENTRY.batched, state);
 }
 
 /** Back to the queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
 function requeue(db: Database, member: Member, attempt: number, availableAt: number, now: number): Outcome {
-  if (member.run_state === RUN.failed) return drop(db, member);
+  if (member.run.state === RUN.failed) return drop(db, member);
   const delayed = availableAt > now;
   const state = delayed ? ENTRY.delayed : ENTRY.queued;
   db.sql(`UPDATE entries SET state = ?, attempt = ?, due_at = ? WHERE no = ?`).run(state, attempt, availableAt, member.no);

@@ -118,39 +118,29 @@ export function claimRuns(
 ): ClaimedRun[] {
   const numbers = runnableChains(db, chains).slice(0, CHAINS_PER_CLAIM);
   if (numbers.length === 0 || limit <= 0) return [];
-  const rows = db.sql(claimSql(numbers.length)).all(db.names.ensureWorker(worker), ...numbers, limit) as unknown as {
-    no: number;
-    id: string;
-    kind: number;
-    chain: number;
-    code: string;
-    input: string;
-    epoch: number;
-    seq: number;
-    attempts: number;
-    priority: number;
-    created_at: number;
-  }[];
-  rows.sort((a, b) => b.priority - a.priority || a.no - b.no);
-  return rows.map((row) => {
-    db.names.keepRun(row.id, row.no);
+  const rows = db.rows(claimSql(numbers.length)).all(db.names.ensureWorker(worker), ...numbers, limit) as ClaimRow[];
+  rows.sort(([a, , , , , , , , priorityA], [b, , , , , , , , priorityB]) => priorityB - priorityA || a - b);
+  return rows.map(([no, id, kind, chainNo, code, epoch, seq, attempts, priority, createdAt, input]) => {
+    db.names.keepRun(id, no);
     db.tallies.move(RUNS, RUN.runnable, RUN.running);
-    const { chain, version } = db.names.chain(row.chain);
-    return {
-      id: row.id,
-      kind: runKinds[row.kind] ?? "chain",
-      chain,
-      version,
-      code: row.code,
-      input: row.input,
-      epoch: row.epoch,
-      seq: row.seq,
-      attempts: row.attempts,
-      priority: row.priority,
-      createdAt: row.created_at,
-    };
+    const { chain, version } = db.names.chain(chainNo);
+    return { id, kind: runKinds[kind] ?? "chain", chain, version, code, input, epoch, seq, attempts, priority, createdAt };
   });
 }
+
+type ClaimRow = [
+  no: number,
+  id: string,
+  kind: number,
+  chain: number,
+  code: string,
+  epoch: number,
+  seq: number,
+  attempts: number,
+  priority: number,
+  createdAt: number,
+  input: string,
+];
 
 const claimStatements: string[] = [];
 
@@ -165,29 +155,40 @@ function claimSql(chains: number): string {
       )
     )
     RETURNING no, id, kind, chain, code, epoch, seq, attempts, priority, created_at,
-      (SELECT input FROM run_inputs WHERE run_inputs.no = runs.no) AS input`);
+      (SELECT input FROM run_inputs WHERE run_inputs.no = runs.no)`);
 }
 
+type HistoryRow = [
+  no: number,
+  key: string,
+  kind: number,
+  fingerprint: string,
+  seq: number | null,
+  value: string | null,
+  error: string | null,
+];
+
 export function loadHistory(db: Database, { runs }: { runs: { run: string; since: number }[] }): Entry[][] {
-  const all = db.sql(`
+  const all = db.rows(`
     SELECT e.no, e.key, e.kind, e.fingerprint, e.seq, a.value, a.error FROM entries e LEFT JOIN answers a ON a.no = e.answer
     WHERE e.no >= ? AND e.no < ? ORDER BY e.no`);
-  const settled = db.sql(`
+  const settled = db.rows(`
     SELECT e.no, e.key, e.kind, e.fingerprint, e.seq, a.value, a.error FROM entries e LEFT JOIN answers a ON a.no = e.answer
     WHERE e.no >= ? AND e.no < ? AND e.seq > ? ORDER BY e.no`);
   return runs.map(({ run, since }) => {
-    const no = db.names.runNo(run);
-    if (no === undefined) return [];
-    const from = entryNo(no, 0);
-    const rows = since > 0 ? settled.all(from, entryNo(no + 1, 0), since) : all.all(from, entryNo(no + 1, 0));
-    return rows.map((row) => ({
-      no: (row["no"] as number) - from,
-      key: row["key"] as string,
-      kind: entryKinds[row["kind"] as number] ?? "request",
-      fingerprint: row["fingerprint"] as string,
-      seq: (row["seq"] as number | null) ?? undefined,
-      value: (row["value"] as string | null) ?? undefined,
-      error: row["error"] === null ? undefined : (JSON.parse(row["error"] as string) as SerializedError),
+    const runNo = db.names.runNo(run);
+    if (runNo === undefined) return [];
+    const from = entryNo(runNo, 0);
+    const to = entryNo(runNo + 1, 0);
+    const rows = (since > 0 ? settled.all(from, to, since) : all.all(from, to)) as HistoryRow[];
+    return rows.map(([no, key, kind, fingerprint, seq, value, error]) => ({
+      no: no - from,
+      key,
+      kind: entryKinds[kind] ?? "request",
+      fingerprint,
+      seq: seq ?? undefined,
+      value: value ?? undefined,
+      error: error === null ? undefined : (JSON.parse(error) as SerializedError),
     }));
   });
 }

@@ -120,6 +120,11 @@ export class SqliteStore implements Store {
     return db.write(() => work(db));
   }
 
+  async #writeSoon<T>(work: (db: Database) => T): Promise<T> {
+    const db = this.#db;
+    return db.writeSoon(() => work(db));
+  }
+
   async #read<T>(work: (db: Database) => T): Promise<T> {
     const db = this.#db;
     return db.read(() => work(db));
@@ -130,7 +135,7 @@ export class SqliteStore implements Store {
   heartbeat(params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: string[]; maxAttempts: number }): Promise<{
     roles: string[];
   }> {
-    return this.#write((db) => heartbeat(db, params, this.#options.isProcessAlive ?? processExists));
+    return this.#writeSoon((db) => heartbeat(db, params, this.#options.isProcessAlive ?? processExists));
   }
 
   leave(params: { worker: string; now: number }): Promise<void> {
@@ -149,7 +154,7 @@ export class SqliteStore implements Store {
 
   async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]> {
     if (!(await this.#read((db) => runnableChains(db, params.chains).length > 0))) return [];
-    return this.#write((db) => claimRuns(db, params));
+    return this.#writeSoon((db) => claimRuns(db, params));
   }
 
   loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
@@ -173,7 +178,7 @@ export class SqliteStore implements Store {
 
   async activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity> {
     const due = await this.#read((db) => dueLanes(db, params.now).length > 0);
-    if (due) await this.#write((db) => promoteDue(db, params.now));
+    if (due) await this.#writeSoon((db) => promoteDue(db, params.now));
     return this.#read((db) => activity(db, params));
   }
 
@@ -190,7 +195,7 @@ export class SqliteStore implements Store {
     maxActive: number;
     chunk: number;
   }): Promise<BatchRecord | undefined> {
-    return this.#write((db) => formBatch(db, params));
+    return this.#writeSoon((db) => formBatch(db, params));
   }
 
   async claimBatches(params: {

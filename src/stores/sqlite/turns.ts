@@ -21,6 +21,8 @@ export function commitTurns(db: Database, { worker, now, turns }: { worker: stri
 
 function commitTurn(db: Database, worker: number | undefined, now: number, turn: TurnCommit): CommitResult {
   const no = db.names.runNo(turn.run);
+  const quick = no === undefined || worker === undefined ? undefined : commitQuickly(db, no, worker, now, turn);
+  if (quick !== undefined) return quick;
   const run =
     no === undefined
       ? undefined
@@ -73,6 +75,43 @@ function commitTurn(db: Database, worker: number | undefined, now: number, turn:
       return { state: outcome.type, seq: run.seq };
     }
   }
+}
+
+/**
+ * The turn that nearly every turn is: it waits or goes on, starts nothing, and nothing happened to its run meanwhile. One guarded
+ * update says whether that is so, without reading the row; `undefined`, and no change, if it is not.
+ */
+function commitQuickly(db: Database, no: number, worker: number, now: number, turn: TurnCommit): CommitResult | undefined {
+  const { type } = turn.outcome;
+  if ((type !== "waiting" && type !== "running") || turn.starts.length > 0 || turn.notes.length > 0) return undefined;
+  const settled = turn.entries.reduce((count, entry) => (entry.settled === undefined ? count : count + 1), 0);
+  const state = type === "waiting" ? RUN.waiting : RUN.running;
+  const { changes } = db
+    .sql(`
+      UPDATE runs SET state = ?1, worker = ?2, seq = seq + ?3, entries = entries + ?4, open = open + ?5, attempts = 0, code = ?6
+      WHERE no = ?7 AND state = 1 AND epoch = ?8 AND worker = ?9 AND seq = ?10 AND entries = ?11 AND cancel = 0
+        AND (?1 = 1 OR open + ?5 > 0)`)
+    .run(
+      state,
+      type === "waiting" ? null : worker,
+      settled,
+      turn.entries.length,
+      turn.entries.length - settled,
+      turn.code,
+      no,
+      turn.epoch,
+      worker,
+      turn.seen,
+      turn.firstNo,
+    );
+  if (changes === 0) return undefined;
+  let seq = turn.seen;
+  turn.entries.forEach((entry, i) => {
+    seq = insertEntry(db, no, turn.firstNo + i, entry, now, seq + 1, false) ?? seq;
+  });
+  db.tallies.move(RUNS, RUN.running, state);
+  if (type === "waiting") db.names.dropRun(turn.run);
+  return { state: type, seq };
 }
 
 /** Entries of a repeated commit are there already; then they count for nothing a second time. */

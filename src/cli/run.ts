@@ -1,0 +1,96 @@
+import { parseArgs } from "node:util";
+import { GembatchError } from "../core/errors.ts";
+import { runEmulatorCommand } from "../emulator.ts";
+import { Gembatch } from "../index.ts";
+import { batchesText, runsText, statusText } from "./text.ts";
+
+const help = `gembatch: LLM prompt chains at batch prices
+
+Usage
+  gembatch status               how runs, requests and batches stand, with tokens and money
+  gembatch runs                 the newest runs; --state failed, --chain NAME, --limit N
+  gembatch batches              the newest batches and their jobs
+  gembatch retry ID...          let held and failed runs go on from where they stopped
+  gembatch cancel ID...         end runs; what is in a job is paid and ignored
+  gembatch emulator             a local server that speaks the Gemini batch API; --help for its options
+
+Options
+  --store URL    default: GEMBATCH_STORE, else sqlite:.gembatch/gembatch.db
+  --json         machine-readable output
+  --help, --version
+`;
+
+/** Runs one command; resolves with the exit code: 0 done, 1 failed, 2 the command line was wrong. */
+export async function runCli(args: string[], out: (text: string) => void = (text) => process.stdout.write(text)): Promise<number> {
+  const [command, ...rest] = args;
+  if (command === "emulator") return runEmulatorCommand(rest);
+  try {
+    return await runStoreCommand(args, out);
+  } catch (error) {
+    const usage = error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
+    process.stderr.write(`gembatch: ${error instanceof Error ? error.message : String(error)}\n`);
+    if (usage || (GembatchError.is(error) && error.code === "invalid_option")) return 2;
+    return 1;
+  }
+}
+
+async function runStoreCommand(args: string[], out: (text: string) => void): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      store: { type: "string" },
+      json: { type: "boolean" },
+      state: { type: "string" },
+      chain: { type: "string" },
+      limit: { type: "string" },
+      help: { type: "boolean", short: "h" },
+      version: { type: "boolean", short: "v" },
+    },
+  });
+  const [command, ...ids] = positionals;
+  if (values.version) {
+    out(`${await readVersion()}\n`);
+    return 0;
+  }
+  if (values.help || command === undefined) {
+    out(help);
+    return values.help ? 0 : 2;
+  }
+  await using gembatch = new Gembatch({ ...(values.store === undefined ? {} : { store: values.store }), autoWorker: false });
+  const show = (value: unknown, text: string) => out(values.json ? `${JSON.stringify(value)}\n` : text);
+  const limit = values.limit === undefined ? 20 : Number(values.limit);
+  switch (command) {
+    case "status": {
+      const stats = await gembatch.stats();
+      show(stats, statusText(stats));
+      return 0;
+    }
+    case "runs": {
+      const filter = { limit, ...(values.state === undefined ? {} : { state: values.state as never }), ...(values.chain === undefined ? {} : { chain: values.chain }) };
+      const { items } = await gembatch.runs.list(filter);
+      show(items, runsText(items));
+      return 0;
+    }
+    case "batches": {
+      const { items } = await gembatch.batches.list({ limit });
+      show(items, batchesText(items));
+      return 0;
+    }
+    case "retry":
+    case "cancel": {
+      if (ids.length === 0) throw new GembatchError("invalid_option", `gembatch ${command} needs the ids of runs.`);
+      const changed = await gembatch.runs[command](ids);
+      show(changed, `${changed.length} of ${ids.length} runs ${command === "retry" ? "go on" : "are cancelled"}.\n`);
+      return changed.length === ids.length ? 0 : 1;
+    }
+    default:
+      throw new GembatchError("invalid_option", `Unknown command "${command}".`, { hint: "gembatch --help lists them." });
+  }
+}
+
+async function readVersion(): Promise<string> {
+  const { readFile } = await import("node:fs/promises");
+  const { version } = JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+  return version;
+}

@@ -1,0 +1,113 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { child, failure, newRun, request, sleep, step, StoreKit, succeeded } from "../../testing/store-kit.ts";
+import { SqliteStore } from "./store.ts";
+
+interface Plan {
+  sql: string;
+  steps: string[];
+}
+
+let folder = "";
+let plans: Plan[] = [];
+
+/** Every statement that a life of the store uses, with how SQLite finds its rows. */
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "gembatch-plans-"));
+  const path = join(folder, "gembatch.db");
+  const store = new SqliteStore({ path });
+  await store.open();
+  await live(new StoreKit(store));
+  const texts = store.statements();
+  const database = new DatabaseSync(path, { readOnly: true });
+  plans = texts
+    .filter((sql) => /^\s*(SELECT|INSERT|UPDATE|DELETE)/.test(sql))
+    .map((sql) => ({
+      sql: sql.replaceAll(/\s+/g, " ").trim(),
+      steps: database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all().map((row) => row["detail"] as string),
+    }));
+  database.close();
+  await store.close();
+});
+
+afterAll(async () => rm(folder, { recursive: true }));
+
+/** Calls everything that a worker calls. */
+async function live(kit: StoreKit): Promise<void> {
+  const { store } = kit;
+  await kit.beat("w1", { roles: ["test"] });
+  await store.holdFlush({ producer: "p", until: 1 });
+  await kit.start(newRun("h", { kind: "handler", request: request("q") }), newRun("late", { parent: { run: "h", key: "q" } }));
+  await kit.waiting("a", [request("q"), step("s"), sleep("t", kit.now + 10), request("q2")]);
+  await kit.start(newRun("parent"), newRun("parent2"));
+  for (const run of await kit.claim()) {
+    const start = newRun("kid", { parent: { run: run.id, key: "c" } });
+    await kit.commit(run, run.id.startsWith("parent") ? { entries: [child("c")], starts: [start], notes: ["n"] } : { outcome: { type: "held", error: failure("h") } });
+  }
+  const kid = await kit.claimOne();
+  await kit.commit(kid, { entries: [step("s")], outcome: { type: "running" } });
+  await kit.commit(kid, { seen: 1, firstNo: 1, outcome: { type: "completed", output: "1" } });
+  const batch = await kit.routing("b1");
+  const [first, second] = await kit.members("b1");
+  await kit.settle(batch, [
+    { ...first!, result: succeeded("x") },
+    { ...first!, result: succeeded("x") },
+    { ...second!, result: { type: "retry", availableAt: kit.now + 5, error: failure("busy") } },
+  ]);
+  await kit.settleRest(batch, { type: "failed", error: failure("f") });
+  await kit.update(batch, { state: "completed" });
+  const [runs] = [await kit.claim()];
+  for (const [i, run] of runs.entries()) {
+    await kit.commit(run, { firstNo: (await kit.history(run.id, 1)).length + 9, outcome: { type: "retry", at: kit.now + i, error: failure("r") } }).catch(() => undefined);
+  }
+  kit.now += 10;
+  await store.activity({ now: kit.now, chains: [{ chain: "digest", versions: ["1"] }] });
+  await store.activity({ now: kit.now, chains: [] });
+  await store.fireTimers({ now: kit.now, limit: 9 });
+  await store.wakeRuns({ now: kit.now, runs: [{ run: "a", epoch: 1 }] });
+  await store.activeBatches();
+  await kit.claimBatches(["sealed"]);
+  await store.cancelRuns({ now: kit.now, ids: ["a", "parent"] });
+  await store.retryRuns({ now: kit.now, ids: ["late", "parent2"] });
+  await kit.beat("w2");
+  await store.leave({ worker: "w1", now: kit.now });
+  await store.getRuns({ ids: ["a"] });
+  await store.getRequest({ id: first!.id });
+  await store.stats();
+  await store.hasLiveRuns();
+}
+
+const big = /^SCAN (runs|r|entries|e|bodies|b|answers|a|run_inputs|i|run_outcomes|o)\b/;
+
+describe("query plans of the SQLite store", () => {
+  it("no statement of the engine walks a table that grows", () => {
+    expect(plans.length > 60).toBe(true);
+    const scans = plans.filter(({ sql, steps }) => steps.some((line) => big.test(line) && !line.includes("USING") && !sql.includes("batches b JOIN lanes")));
+    expect(scans).toEqual([]);
+  });
+
+  it("no statement but the active batches sorts", () => {
+    const sorts = plans.filter(({ sql, steps }) => steps.some((line) => line.includes("TEMP B-TREE")) && !sql.includes("FROM batches"));
+    expect(sorts).toEqual([]);
+  });
+
+  it.each([
+    ["runs_runnable", "SELECT no, priority FROM runs WHERE state = 0 AND chain = ?"],
+    ["runs_runnable", "SELECT 1 FROM runs WHERE state = 0"],
+    ["runs_running", "FROM runs WHERE state = 1 AND worker = ?"],
+    ["runs_retrying", "FROM runs WHERE state = 3"],
+    ["runs_id", "FROM runs WHERE id = ?"],
+    ["entries_queue", "FROM entries WHERE state = 1 AND lane = ?"],
+    ["entries_delayed", "FROM entries WHERE state = 2 AND lane = ?"],
+    ["entries_sleeping", "FROM entries WHERE state = 3"],
+    ["entries_batch", "e.batch = ? AND e.no > ?"],
+    ["batches_active", "FROM batches WHERE state <= 4"],
+  ])("index %s serves %s", (index, part) => {
+    const using = plans.filter(({ sql }) => sql.includes(part) && (part.includes("e.batch") || !sql.includes("WHERE no = ?")));
+    expect(using.length > 0).toBe(true);
+    for (const { sql, steps } of using) expect([sql, steps.some((line) => line.includes(index))]).toEqual([sql, true]);
+  });
+});

@@ -1,0 +1,9 @@
+/**
+ * For tests: virtual time, a provider that does what it is told, and the suites that every store and provider passes.
+ *
+ * @module
+ */
+export { createTestKit, type TestKit, type TestKitOptions } from "./testing/test-kit.ts";
+export { ManualClock } from "./testing/manual-clock.ts";
+export { SeededRandom } from "./testing/seeded-random.ts";
+export { SteerableProvider, textResponse, type Answer, type SteerableCall, type SteerableJob, type SteerableProviderOptions } from "./testing/steerable-provider.ts";

@@ -1,0 +1,69 @@
+/** What the parts of the store's conformance suite share. */
+import type { Store } from "../core/store.ts";
+import type { TestFunctions } from "./provider-conformance.ts";
+import type { StoreKit } from "./store-kit.ts";
+
+export interface StoreSubject {
+  /** Open, and empty. */
+  store: Store;
+  /** Another open store on the same data, as a second process has it. `dispose` closes it. */
+  peer?(): Promise<Store>;
+  /** Closes the store and opens the same data again. */
+  reopen?(): Promise<Store>;
+  dispose(): Promise<void>;
+}
+
+export interface StoreSetup {
+  /** Shown in the name of the suite. */
+  name: string;
+  createStore(): Promise<StoreSubject>;
+  /** What this store does not do, each with its reason; the tests of it are left out by name. */
+  without?: Partial<Record<"exclusiveRoles" | "peers" | "reopening", string>>;
+}
+
+export interface StoreContext {
+  kit: StoreKit;
+  store: Store;
+  subject: StoreSubject;
+}
+
+/** What the parts of the suite are written with. */
+export interface StoreSuite {
+  describe: TestFunctions["describe"];
+  expect: TestFunctions["expect"];
+  /** One test on a fresh store with worker `w1` alive; at its end no request and no run may have got lost. */
+  check: (name: string, body: (context: StoreContext) => Promise<void>, needs?: keyof NonNullable<StoreSetup["without"]>) => void;
+  /** The promise must reject. */
+  rejects: (promise: Promise<unknown>) => Promise<void>;
+}
+
+/** The counts are those of the rows, and the members of every batch are accounted for. */
+export async function expectConservation(store: Store, expect: TestFunctions["expect"]): Promise<void> {
+  const stats = await store.stats();
+  const runs = { ...stats.runs };
+  const requests = { ...stats.requests };
+  const batches = { ...stats.batches };
+  for await (const run of all((page) => store.listRuns(page))) runs[run.state] -= 1;
+  const batched = new Map<string, number>();
+  for await (const request of all((page) => store.listRequests(page))) {
+    requests[request.state] -= 1;
+    if (request.state === "batched") batched.set(request.batch!, (batched.get(request.batch!) ?? 0) + 1);
+  }
+  for await (const batch of all((page) => store.listBatches(page))) {
+    batches[batch.state] -= 1;
+    const { succeeded, failed, requeued, cancelled } = batch.counts;
+    expect([batch.id, batch.requestCount - succeeded - failed - requeued - cancelled]).toEqual([batch.id, batched.get(batch.id) ?? 0]);
+  }
+  for (const counts of [runs, requests, batches]) {
+    for (const [state, count] of Object.entries(counts)) expect([state, count]).toEqual([state, 0]);
+  }
+}
+
+async function* all<T>(list: (page: { limit: number; cursor?: string }) => Promise<{ items: T[]; nextCursor: string | undefined }>): AsyncGenerator<T> {
+  let cursor: string | undefined;
+  do {
+    const page = await list(cursor === undefined ? { limit: 1_000 } : { limit: 1_000, cursor });
+    yield* page.items;
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+}

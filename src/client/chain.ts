@@ -41,9 +41,10 @@ export class Chain<Input, Output> implements Callable<Input, Output> {
   /** Starts one run. Inside a chain or handler the start is part of the turn: it happens if the turn commits, once. */
   async start(input: Input, options: StartOptions = {}): Promise<RunHandle<Output>> {
     refuseUnknown(options, ["id", "priority"], "start options");
+    if (options.id !== undefined) checkRunId(options.id);
     const turn = turnStorage.getStore()?.turn;
     if (turn) {
-      const run = this.#newRun(input, options.id ?? "", options.priority ?? turn.run.priority);
+      const run = this.#newRun(input, "", options.priority ?? turn.run.priority);
       const base = `start:${digest(`${run.fingerprint}\n${options.id ?? ""}`)}`;
       const id = turn.record("start", base, run.fingerprint, (key) => {
         const start = { ...run, id: options.id ?? turn.childId(key) };
@@ -92,14 +93,14 @@ export class Chain<Input, Output> implements Callable<Input, Output> {
   #toRun(options: StartManyOptions<Input>): (input: Input, index: number) => NewRun {
     const priority = options.priority ?? 0;
     const prefix = options.id === undefined ? this.#newId() : "";
-    return (input, index) => this.#newRun(input, options.id ? options.id(input, index) : `${prefix}-${index}`, priority);
+    return (input, index) => this.#newRun(input, options.id ? checkRunId(options.id(input, index)) : `${prefix}-${index}`, priority);
   }
 
   #newRun(input: Input, id: string, priority: number): NewRun {
     const { name, version, kind } = this.#definition;
     const json = toJson(input, `The input of chain "${name}"`);
     return {
-      id: id === "" ? "" : checkRunId(id),
+      id,
       kind,
       chain: name,
       version,

@@ -59,7 +59,7 @@ export interface ClaimedRun {
   epoch: number;
   /** How many entries of this run have settled so far. */
   seq: number;
-  /** Claims in a row that did not end in a commit, this one not counted. */
+  /** Claims in a row that came to nothing, this one not counted: the worker died, or the turn ended in `retry`. */
   attempts: number;
   priority: number;
   createdAt: number;
@@ -99,7 +99,7 @@ export type TurnOutcome =
   /** Keep the claim; an incremental commit of step results. */
   | { type: "running" }
   | { type: "waiting" }
-  /** Go on at once or at `at`: a retry of the turn. */
+  /** Go on at once or at `at`: a retry of the turn, with attempts + 1. Until `at` the run counts as `waiting`, and no answer wakes it. */
   | { type: "retry"; at: number; error: SerializedError }
   | { type: "completed"; output: string }
   | { type: "failed"; error: SerializedError }
@@ -108,12 +108,19 @@ export type TurnOutcome =
 export interface TurnCommit {
   run: string;
   epoch: number;
-  /** How many settlements this turn knows of. `waiting` becomes `runnable` when the run has more: no wake-up is lost. */
+  /**
+   * How many settlements this turn knows of, those of its own earlier commits included. `waiting` becomes `runnable` when the run has another
+   * number of them before this commit, or when a start of this commit settles one: no wake-up is lost. Entries with `settled` take the next
+   * numbers, in their order, and are no news.
+   */
   seen: number;
-  /** Number of the first new entry; entries are numbered on from it. */
+  /** Number of the first new entry; entries are numbered on from it. Those that are there already (a repeated commit) are skipped. */
   firstNo: number;
   entries: NewEntry[];
-  /** Child runs and submitted runs that begin with this commit. Ids that exist already are left as they are. */
+  /**
+   * Child runs and submitted runs that begin with this commit. Runs that exist already are left as they are; a `parent` entry then waits for
+   * that run too: it settles at once if the run has ended, and with `run_conflict` if its fingerprint is another.
+   */
   starts: NewRun[];
   /** Digest of the code that ran. */
   code: string;
@@ -349,12 +356,14 @@ export interface Store {
   loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]>;
   /**
    * Each turn by itself: applied if the run is `running` under this epoch and worker, else `lost`. New entries, starts, state and output
-   * land together; a run that ends settles the entry of the parent that waits for it. A run that is to be cancelled ends so.
+   * land together; a run that ends settles the entry of the parent that waits for it, whatever state the parent is in, and withdraws its own
+   * queued requests. A run that is to be cancelled ends so, at any commit, and nothing of its turn lands but its notes. Throws, and applies no turn of
+   * the array, for what only a bug can ask: to wait without an open entry, or to go on after entries that do not exist.
    */
   commitTurns(params: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]>;
   /** Settles up to `limit` sleeps that are over and frees turns whose retry is due. Returns how many. */
   fireTimers(params: { now: number; limit: number }): Promise<number>;
-  /** waiting → runnable, if the epoch is still this one: for a call that came after its turn was over. */
+  /** waiting → runnable, if the epoch is still this one: for a call that came after its turn was over. A turn's retry keeps its time. */
   wakeRuns(params: { now: number; runs: { run: string; epoch: number }[] }): Promise<void>;
 
   // Batches
@@ -379,14 +388,18 @@ export interface Store {
   }): Promise<BatchRecord | undefined>;
   /** Claims batches in these states that are due and that no live worker holds, oldest first. Epoch + 1. */
   claimBatches(params: { worker: string; now: number; providers: string[]; states: BatchState[]; limit: number }): Promise<BatchRecord[]>;
-  /** Applies the update if the batch is still ours; `false` and no change otherwise. */
+  /**
+   * Applies the update if the batch is still ours (in hand, under this epoch) and may go to the new state; `false` and no change otherwise.
+   * Throws for an end while members have no result: settle the remaining ones first.
+   */
   updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean>;
   /** Members still `batched`, in a fixed order, after `after`. */
   readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]>;
   /**
    * Settles members of a batch in hand and moves its cursor, in one transaction. A row counts only if its request is `batched` in this
    * very batch with this very attempt; any other is counted (`duplicate` if it was settled by this batch before, else `unknown`) and changes nothing.
-   * A run whose request settles becomes runnable. `undefined`: the batch is not ours any more.
+   * A run that waits becomes runnable when its request settles. Answers for a completed or cancelled run are counted as `cancelled`, their usage
+   * included; a failed run keeps them for its retry. The `unknown` that is returned includes the lines passed in. `undefined`: the batch is not ours any more.
    */
   settleRows(params: {
     batch: string;
@@ -420,8 +433,14 @@ export interface Store {
   stats(): Promise<StoreStats>;
   /** Runs that can still change by themselves (not held, not ended): is there any? */
   hasLiveRuns(): Promise<boolean>;
-  /** Ends runs that have not ended: queued requests are withdrawn, batched ones are ignored when they come back, waiting parents are told. Returns the ids that changed. */
+  /**
+   * Ends runs that have not ended: queued requests are withdrawn, batched ones are ignored when they come back, waiting parents are told. A running one
+   * ends with the next commit of its turn, or with its worker. Returns the ids that changed.
+   */
   cancelRuns(params: { now: number; ids: string[] }): Promise<string[]>;
-  /** held or failed → runnable, attempts 0. A failed request of a failed run is queued again. Returns the ids that changed. */
+  /**
+   * held or failed → runnable, attempts 0. Every failed or withdrawn request of a failed run is queued again from its first attempt and is open in
+   * the history once more; its old number stays unused. What the parent was told stands. Returns the ids that changed.
+   */
   retryRuns(params: { now: number; ids: string[] }): Promise<string[]>;
 }

@@ -34,7 +34,10 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
     });
 
     check("each limit seals a batch", async ({ kit }) => {
-      await kit.waiting("a", Array.from({ length: 9 }, (_, i) => request(`q${i}`)));
+      await kit.waiting(
+        "a",
+        Array.from({ length: 9 }, (_, i) => request(`q${i}`)),
+      );
       for (const [id, limits, count] of [
         ["by-count", { requests: 2 }, 2],
         ["by-bytes", { bytes: 350 }, 3],
@@ -70,7 +73,10 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
 
     check("a big batch is formed in chunks, and belongs to its worker until it is sealed", async ({ kit }) => {
       await kit.beat("w2");
-      await kit.waiting("a", Array.from({ length: 5 }, (_, i) => request(`q${i}`)));
+      await kit.waiting(
+        "a",
+        Array.from({ length: 5 }, (_, i) => request(`q${i}`)),
+      );
       expect((await kit.form("batch-1", { chunk: 2 }))?.state).toBe("forming");
       expect(await kit.form("batch-1", { chunk: 2, worker: "w2" })).toBe(undefined);
       expect(await kit.claimBatches(["forming"], "w2")).toEqual([]);
@@ -82,7 +88,10 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
     });
 
     check("a half formed batch of a dead worker is finished by another", async ({ kit }) => {
-      await kit.waiting("a", Array.from({ length: 3 }, (_, i) => request(`q${i}`)));
+      await kit.waiting(
+        "a",
+        Array.from({ length: 3 }, (_, i) => request(`q${i}`)),
+      );
       const half = await kit.form("batch-1", { chunk: 2 });
       kit.now += leaseMs + 1;
       await kit.beat("w2");
@@ -102,7 +111,10 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
     });
 
     check("members come in a fixed order, page by page", async ({ kit }) => {
-      await kit.waiting("a", Array.from({ length: 5 }, (_, i) => request(`q${i}`)));
+      await kit.waiting(
+        "a",
+        Array.from({ length: 5 }, (_, i) => request(`q${i}`)),
+      );
       await kit.form("batch-1");
       const all = await kit.members("batch-1");
       expect([all.length, new Set(all.map(({ id }) => id)).size, all[0]?.attempt]).toEqual([5, 5, 1]);
@@ -153,7 +165,13 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
         error: failure("first"),
       };
       expect(await kit.update(batch!, { ...launching, release: false })).toBe(true);
-      const { release: _, ...launched } = { state: "in_progress" as const, job: "batches/1", rawStatus: "RUNNING", launchedAt: 13, release: true };
+      const { release: _, ...launched } = {
+        state: "in_progress" as const,
+        job: "batches/1",
+        rawStatus: "RUNNING",
+        launchedAt: 13,
+        release: true,
+      };
       expect(await kit.update(batch!, launched)).toBe(true);
       expect({ ...(await kit.batch("b1")) }).toEqual({ ...batch!, ...launching, ...launched });
       expect(await kit.update(batch!, { failures: 0 })).toBe(false);

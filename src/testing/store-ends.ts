@@ -142,15 +142,23 @@ export function testEnds({ describe, check, expect }: StoreSuite): void {
     check("a run can be cancelled in every state that is not its end", async ({ kit, store }) => {
       await kit.waiting("waiting", [request("q")]);
       await kit.start(newRun("completed"), newRun("failed"), newRun("held"), newRun("running"), newRun("runnable"));
-      for (const outcome of [done, broken, { type: "held" as const, error: failure("h") }]) await kit.commit(await kit.claimOne(), { outcome });
+      for (const outcome of [done, broken, { type: "held" as const, error: failure("h") }])
+        await kit.commit(await kit.claimOne(), { outcome });
       const running = await kit.claimOne();
       const ids = ["waiting", "completed", "failed", "held", "running", "runnable", "none"];
       expect(await store.cancelRuns({ now: kit.now, ids })).toEqual(["waiting", "held", "running", "runnable"]);
       expect(await store.cancelRuns({ now: kit.now, ids })).toEqual([]);
       expect(await kit.requestStates("waiting")).toEqual(["cancelled"]);
-      expect(await kit.commit(running, { entries: [request("q")], starts: [newRun("late")], outcome: done })).toEqual({ state: "cancelled", seq: 0 });
+      expect(await kit.commit(running, { entries: [request("q")], starts: [newRun("late")], outcome: done })).toEqual({
+        state: "cancelled",
+        seq: 0,
+      });
       expect(await kit.states(...ids)).toEqual(["cancelled", "completed", "failed", "cancelled", "cancelled", "cancelled", undefined]);
-      expect([await kit.states("late"), await kit.queued(), (await kit.run("running")).error?.code]).toEqual([[undefined], 0, "run_cancelled"]);
+      expect([await kit.states("late"), await kit.queued(), (await kit.run("running")).error?.code]).toEqual([
+        [undefined],
+        0,
+        "run_cancelled",
+      ]);
     });
 
     check("a delayed retry of a cancelled run leaves its queue", async ({ kit, store }) => {

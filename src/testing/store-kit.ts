@@ -111,7 +111,18 @@ export class StoreKit {
   }
 
   turn(run: ClaimedRun, { outcome = { type: "waiting" }, ...parts }: TurnParts = {}): TurnCommit {
-    return { run: run.id, epoch: run.epoch, seen: run.seq, firstNo: 0, entries: [], starts: [], code: "code-1", notes: [], ...parts, outcome };
+    return {
+      run: run.id,
+      epoch: run.epoch,
+      seen: run.seq,
+      firstNo: 0,
+      entries: [],
+      starts: [],
+      code: "code-1",
+      notes: [],
+      ...parts,
+      outcome,
+    };
   }
 
   async commit(run: ClaimedRun, parts: TurnParts = {}, worker = "w1"): Promise<CommitResult> {
@@ -202,11 +213,7 @@ export class StoreKit {
     return this.store.settleRows({ batch: batch.id, epoch, now: this.now, rows, unknown, cursor });
   }
 
-  settleRest(
-    batch: BatchRecord,
-    result: Parameters<Store["settleRemaining"]>[0]["result"],
-    limit = 100,
-  ): Promise<number | undefined> {
+  settleRest(batch: BatchRecord, result: Parameters<Store["settleRemaining"]>[0]["result"], limit = 100): Promise<number | undefined> {
     return this.store.settleRemaining({ batch: batch.id, epoch: batch.epoch, now: this.now, limit, result });
   }
 

@@ -7,9 +7,17 @@ export function testRouting({ describe, check, expect }: StoreSuite): void {
       await kit.waiting("a", [request("q1"), request("q2")]);
       const batch = await kit.routing("b1");
       const [first, second] = await kit.members("b1");
-      expect(await kit.settle(batch, [{ ...first!, result: succeeded("yes") }], { cursor: 1 })).toEqual({ settled: 1, duplicate: 0, unknown: 0 });
+      expect(await kit.settle(batch, [{ ...first!, result: succeeded("yes") }], { cursor: 1 })).toEqual({
+        settled: 1,
+        duplicate: 0,
+        unknown: 0,
+      });
       expect(await kit.state("a")).toBe("runnable");
-      expect(await kit.settle(batch, [{ ...second!, result: failed("no") }], { cursor: 2 })).toEqual({ settled: 1, duplicate: 0, unknown: 0 });
+      expect(await kit.settle(batch, [{ ...second!, result: failed("no") }], { cursor: 2 })).toEqual({
+        settled: 1,
+        duplicate: 0,
+        unknown: 0,
+      });
       expect((await kit.history("a")).map(({ seq, value, error }) => [seq, value, error?.message])).toEqual([
         [1, '{"text":"yes"}', undefined],
         [2, undefined, "no"],
@@ -139,7 +147,10 @@ export function testRouting({ describe, check, expect }: StoreSuite): void {
     });
 
     check("what is left of a batch settles in portions", async ({ kit }) => {
-      await kit.waiting("a", Array.from({ length: 5 }, (_, i) => request(`q${i}`)));
+      await kit.waiting(
+        "a",
+        Array.from({ length: 5 }, (_, i) => request(`q${i}`)),
+      );
       const batch = await kit.routing("b1");
       const third = (await kit.members("b1"))[2]!;
       await kit.settle(batch, [{ ...third, result: succeeded("one came") }]);

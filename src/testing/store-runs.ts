@@ -5,7 +5,11 @@ export function testRuns({ describe, check, expect }: StoreSuite): void {
   describe("starting and claiming", () => {
     check("a run starts once an id", async ({ kit }) => {
       expect(await kit.start(newRun("a"), newRun("b"))).toEqual(["started", "started"]);
-      expect(await kit.start(newRun("b"), newRun("c"), newRun("a", { fingerprint: "another" }))).toEqual(["existing", "started", "conflict"]);
+      expect(await kit.start(newRun("b"), newRun("c"), newRun("a", { fingerprint: "another" }))).toEqual([
+        "existing",
+        "started",
+        "conflict",
+      ]);
       expect(await kit.start(newRun("d"), newRun("d"))).toEqual(["started", "existing"]);
       const run = await kit.run("a");
       expect([run.state, run.input, run.createdAt, run.attempts]).toEqual(["runnable", { of: "a" }, kit.now, 0]);
@@ -125,7 +129,13 @@ export function testRuns({ describe, check, expect }: StoreSuite): void {
       const run = await kit.waiting("a", [request("q")]);
       await store.wakeRuns({ now: kit.now, runs: [{ run: "a", epoch: run.epoch - 1 }] });
       expect(await kit.state("a")).toBe("waiting");
-      await store.wakeRuns({ now: kit.now, runs: [{ run: "a", epoch: run.epoch }, { run: "none", epoch: 1 }] });
+      await store.wakeRuns({
+        now: kit.now,
+        runs: [
+          { run: "a", epoch: run.epoch },
+          { run: "none", epoch: 1 },
+        ],
+      });
       expect(await kit.state("a")).toBe("runnable");
       const again = await kit.claimOne();
       await store.wakeRuns({ now: kit.now, runs: [{ run: "a", epoch: again.epoch }] });

@@ -59,7 +59,9 @@ export async function expectConservation(store: Store, expect: TestFunctions["ex
   }
 }
 
-async function* all<T>(list: (page: { limit: number; cursor?: string }) => Promise<{ items: T[]; nextCursor: string | undefined }>): AsyncGenerator<T> {
+async function* all<T>(
+  list: (page: { limit: number; cursor?: string }) => Promise<{ items: T[]; nextCursor: string | undefined }>,
+): AsyncGenerator<T> {
   let cursor: string | undefined;
   do {
     const page = await list(cursor === undefined ? { limit: 1_000 } : { limit: 1_000, cursor });

@@ -105,7 +105,10 @@ export function testTurns({ describe, check, expect, rejects }: StoreSuite): voi
       await kit.settle(batch, [{ ...first!, result: { type: "failed", error: failure("no") } }]);
       const run = await kit.claimOne();
       await kit.settle(batch, [{ ...second!, result: { type: "failed", error: failure("no") } }]);
-      expect(await kit.commit(run, { firstNo: 2, entries: [step("s")], outcome: { type: "running" } })).toEqual({ state: "running", seq: 3 });
+      expect(await kit.commit(run, { firstNo: 2, entries: [step("s")], outcome: { type: "running" } })).toEqual({
+        state: "running",
+        seq: 3,
+      });
       // The turn saw settlement 1 and made 3; 2 is news to it.
       expect(await kit.commit(run, { firstNo: 3, seen: 2, entries: [request("q3")] })).toEqual({ state: "runnable", seq: 3 });
     });
@@ -126,7 +129,10 @@ export function testTurns({ describe, check, expect, rejects }: StoreSuite): voi
 
     check("a turn that is retried later comes back at its time, not before", async ({ kit, store }) => {
       await kit.start(newRun("a"));
-      await kit.commit(await kit.claimOne(), { entries: [request("q")], outcome: { type: "retry", at: kit.now + 500, error: failure("first") } });
+      await kit.commit(await kit.claimOne(), {
+        entries: [request("q")],
+        outcome: { type: "retry", at: kit.now + 500, error: failure("first") },
+      });
       expect([await kit.state("a"), (await kit.run("a")).error?.message]).toEqual(["waiting", "first"]);
       // An answer that comes in does not cut the backoff short.
       await kit.answer(await kit.routing("batch-1"));

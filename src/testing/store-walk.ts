@@ -1,7 +1,20 @@
 import { batchTransitions, requestTransitions, runTransitions } from "../core/states.ts";
 import type { BatchRecord, ClaimedRun, NewEntry, TurnOutcome } from "../core/store.ts";
 import { expectConservation, type StoreSuite } from "./store-suite.ts";
-import { child, digestRuns, failed, failure, leaseMs, newRun, request, sleep, step, type StoreKit, succeeded, type TurnParts } from "./store-kit.ts";
+import {
+  child,
+  digestRuns,
+  failed,
+  failure,
+  leaseMs,
+  newRun,
+  request,
+  sleep,
+  step,
+  type StoreKit,
+  succeeded,
+  type TurnParts,
+} from "./store-kit.ts";
 
 /** Numbers from a seed, so that a walk that fails can be taken again. */
 function seeded(seed: number): (below: number) => number {
@@ -49,7 +62,8 @@ class Walk {
         return;
       }
       case 7:
-        for (const batch of await kit.claimBatches(["sealed", "launching", "in_progress", "routing"], worker, 2)) this.#batches.push({ batch, worker });
+        for (const batch of await kit.claimBatches(["sealed", "launching", "in_progress", "routing"], worker, 2))
+          this.#batches.push({ batch, worker });
         return;
       case 8:
       case 9:
@@ -90,7 +104,8 @@ class Walk {
         await kit.update(batch, { state: "completed" });
       }
       const { held } = (await kit.store.stats()).runs;
-      if (held > 0) await kit.store.retryRuns({ now: kit.now, ids: (await kit.store.listRuns({ state: "held" })).items.map(({ id }) => id) });
+      if (held > 0)
+        await kit.store.retryRuns({ now: kit.now, ids: (await kit.store.listRuns({ state: "held" })).items.map(({ id }) => id) });
       if (held === 0 && !(await kit.store.hasLiveRuns())) return true;
     }
     return false;

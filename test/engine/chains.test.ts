@@ -1,3 +1,4 @@
+import type { EmbedContentResponse } from "@google/genai";
 import { describe, expect, it } from "vitest";
 import { GembatchError } from "../../src/index.ts";
 import { createTestKit, textResponse } from "../../src/testing.ts";
@@ -354,7 +355,7 @@ describe("a handler", () => {
   it("may await further prompts like a chain, and embeds", async () => {
     await using kit = createTestKit();
     const both = kit.gembatch.handler("both", async (response, _params, { models }) => (await models.generateContent(ask(`more ${response.text}`))).text);
-    const embedded = kit.gembatch.handler<unknown, import("@google/genai").EmbedContentResponse>("embedded", (response) => response.embeddings?.[0]?.values);
+    const embedded = kit.gembatch.handler<unknown, EmbedContentResponse>("embedded", (response) => response.embeddings?.[0]?.values);
     const a = await kit.gembatch.submit({ contents: [{ parts: [{ text: "hi" }] }] }, "gemini-2.5-flash", both);
     const b = await kit.gembatch.submit({ content: { parts: [{ text: "four" }] } }, "gemini-embedding-001", embedded);
     await kit.run();

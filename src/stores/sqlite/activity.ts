@@ -45,7 +45,7 @@ export function activity(db: Database, { now, chains }: { now: number; chains: C
         ? db.sql(`SELECT 1 FROM runs WHERE state = 0 LIMIT 1`).get() !== undefined
         : runnableChains(db, chains).length > 0,
     running: workers.some((row) => running.get(row["no"] as number) !== undefined),
-    routing: db.sql(`SELECT 1 FROM batches WHERE state <= 4 AND state = 4 LIMIT 1`).get() !== undefined,
+    routing: db.sql(`SELECT 1 FROM batches INDEXED BY batches_active WHERE state <= 4 AND state = 4 LIMIT 1`).get() !== undefined,
     producers: db.sql(`SELECT 1 FROM producers WHERE until > ? LIMIT 1`).get(now) !== undefined,
     nextTimerAt: nextTimerAt(db),
   };

@@ -50,7 +50,10 @@ export class Connection {
       database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
       const connection = new Connection(path, database, options);
       database.exec(`PRAGMA busy_timeout = ${Math.min(NAP_MS, options.busyTimeoutMs)}`);
-      await connection.#patiently(() => void connection.#version());
+      let version = 0;
+      await connection.#patiently(() => {
+        version = connection.#version();
+      });
       await connection.#patiently(() => connection.#exec("PRAGMA journal_mode = WAL"));
       connection.#exec(`
         PRAGMA synchronous = ${options.synchronous === "full" ? "FULL" : "NORMAL"};
@@ -63,10 +66,13 @@ export class Connection {
         const { page_size: pageSize } = database.prepare("PRAGMA page_size").get() as { page_size: number };
         connection.#exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(options.maxBytes / pageSize))}`);
       }
-      await connection.write(
-        () => connection.#migrate(),
-        () => undefined,
-      );
+      // A store that is up to date opens without the write lock, also while another process is busy writing.
+      if (version < migrations.length) {
+        await connection.write(
+          () => connection.#migrate(),
+          () => undefined,
+        );
+      }
       return connection;
     } catch (thrown) {
       database?.close();

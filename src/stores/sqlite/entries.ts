@@ -83,17 +83,7 @@ export function insertEntry(
     return undefined;
   }
   const sleeping = entry.wakeAt !== undefined && !dropped;
-  insert.run(
-    at,
-    kind,
-    sleeping ? ENTRY.sleeping : ENTRY.open,
-    entry.key,
-    entry.fingerprint,
-    null,
-    entry.wakeAt ?? null,
-    now,
-    null,
-  );
+  insert.run(at, kind, sleeping ? ENTRY.sleeping : ENTRY.open, entry.key, entry.fingerprint, null, entry.wakeAt ?? null, now, null);
   return undefined;
 }
 

@@ -48,12 +48,16 @@ export function storeError(thrown: unknown, path: string): unknown {
         cause: thrown,
       });
     case FULL:
-      return new GembatchError("store_full", `There is no space left to write to the store ${path}; nothing is lost, nothing was changed.`, {
-        retryable: true,
-        hint: "Free some space; work goes on by itself.",
-        details,
-        cause: thrown,
-      });
+      return new GembatchError(
+        "store_full",
+        `There is no space left to write to the store ${path}; nothing is lost, nothing was changed.`,
+        {
+          retryable: true,
+          hint: "Free some space; work goes on by itself.",
+          details,
+          cause: thrown,
+        },
+      );
     case CANTOPEN:
       return cannotOpen(path, thrown);
     case IOERR:
@@ -84,14 +88,21 @@ export function foreignStore(path: string): GembatchError {
 }
 
 export function tooNew(path: string, found: number, known: number): GembatchError {
-  return new GembatchError("store_too_new", `The store ${path} has schema version ${found}; this version of gembatch knows up to ${known}.`, {
-    hint: "Upgrade gembatch; a store is never migrated back.",
-    details: { path, found, known },
-  });
+  return new GembatchError(
+    "store_too_new",
+    `The store ${path} has schema version ${found}; this version of gembatch knows up to ${known}.`,
+    {
+      hint: "Upgrade gembatch; a store is never migrated back.",
+      details: { path, found, known },
+    },
+  );
 }
 
 export function notOpen(path: string): GembatchError {
-  return new GembatchError("closed", `The store ${path} is not open.`, { hint: "Call open() first, and nothing after close().", details: { path } });
+  return new GembatchError("closed", `The store ${path} is not open.`, {
+    hint: "Call open() first, and nothing after close().",
+    details: { path },
+  });
 }
 
 const text = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown));

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -183,13 +183,14 @@ describe("a SQLite store in trouble", () => {
 
   it("waits for another process that writes, and gives up in time", async () => {
     const store = await open({ busyTimeoutMs: 100 });
+    const patient = await open({ busyTimeoutMs: 60_000 });
     const kit = new StoreKit(store);
     const other = new DatabaseSync(path);
     other.exec("BEGIN IMMEDIATE");
     const error = await failureOf(kit.start(newRun("a")));
     expect([error.code, error.retryable]).toEqual(["store_locked", true]);
-    expect(await kit.states("a")).toEqual([undefined]);
-    const patient = await open({ busyTimeoutMs: 60_000 });
+    // Reading and opening need no lock.
+    expect(await new StoreKit(await open()).states("a")).toEqual([undefined]);
     const started = patient.startRuns({ now: kit.now, runs: [newRun("a")] });
     setImmediate(() => other.exec("COMMIT"));
     expect(await started).toEqual(["started"]);
@@ -251,10 +252,5 @@ describe("a SQLite store in trouble", () => {
     expect(runs.filter((run) => run?.state !== "waiting")).toEqual([]);
     for (const id of acknowledged) expect((await store.listRequests({ run: id })).items.length).toBe(1);
     await expectConservation(store, expect);
-    // A copy of the file and its log, as a power cut would leave it, opens as well.
-    await copyFile(path, `${path}-copy`);
-    await copyFile(`${path}-wal`, `${path}-copy-wal`);
-    const copy = await open({ path: `${path}-copy` });
-    expect(await copy.stats()).toEqual(await store.stats());
   });
 });

@@ -27,7 +27,10 @@ beforeAll(async () => {
     .filter((sql) => /^\s*(SELECT|INSERT|UPDATE|DELETE)/.test(sql))
     .map((sql) => ({
       sql: sql.replaceAll(/\s+/g, " ").trim(),
-      steps: database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all().map((row) => row["detail"] as string),
+      steps: database
+        .prepare(`EXPLAIN QUERY PLAN ${sql}`)
+        .all()
+        .map((row) => row["detail"] as string),
     }));
   database.close();
   await store.close();
@@ -45,7 +48,12 @@ async function live(kit: StoreKit): Promise<void> {
   await kit.start(newRun("parent"), newRun("parent2"));
   for (const run of await kit.claim()) {
     const start = newRun("kid", { parent: { run: run.id, key: "c" } });
-    await kit.commit(run, run.id.startsWith("parent") ? { entries: [child("c")], starts: [start], notes: ["n"] } : { outcome: { type: "held", error: failure("h") } });
+    await kit.commit(
+      run,
+      run.id.startsWith("parent")
+        ? { entries: [child("c")], starts: [start], notes: ["n"] }
+        : { outcome: { type: "held", error: failure("h") } },
+    );
   }
   const kid = await kit.claimOne();
   await kit.commit(kid, { entries: [step("s")], outcome: { type: "running" } });
@@ -61,7 +69,9 @@ async function live(kit: StoreKit): Promise<void> {
   await kit.update(batch, { state: "completed" });
   const [runs] = [await kit.claim()];
   for (const [i, run] of runs.entries()) {
-    await kit.commit(run, { firstNo: (await kit.history(run.id, 1)).length + 9, outcome: { type: "retry", at: kit.now + i, error: failure("r") } }).catch(() => undefined);
+    await kit
+      .commit(run, { firstNo: (await kit.history(run.id, 1)).length + 9, outcome: { type: "retry", at: kit.now + i, error: failure("r") } })
+      .catch(() => undefined);
   }
   kit.now += 10;
   await store.activity({ now: kit.now, chains: [{ chain: "digest", versions: ["1"] }] });
@@ -80,12 +90,14 @@ async function live(kit: StoreKit): Promise<void> {
   await store.hasLiveRuns();
 }
 
-const big = /^SCAN (runs|r|entries|e|bodies|b|answers|a|run_inputs|i|run_outcomes|o)\b/;
+const big = /^SCAN (runs|r|entries|e|bodies|answers|a|run_inputs|i|run_outcomes|o|batches|b)\b/;
+/** Partial indexes that hold little more than what is asked for. */
+const small = /INDEX (runs_runnable|runs_retrying|entries_sleeping|batches_active)/;
 
 describe("query plans of the SQLite store", () => {
   it("no statement of the engine walks a table that grows", () => {
     expect(plans.length > 60).toBe(true);
-    const scans = plans.filter(({ sql, steps }) => steps.some((line) => big.test(line) && !line.includes("USING") && !sql.includes("batches b JOIN lanes")));
+    const scans = plans.filter(({ steps }) => steps.some((line) => big.test(line) && !small.test(line)));
     expect(scans).toEqual([]);
   });
 
@@ -104,7 +116,7 @@ describe("query plans of the SQLite store", () => {
     ["entries_delayed", "FROM entries WHERE state = 2 AND lane = ?"],
     ["entries_sleeping", "FROM entries WHERE state = 3"],
     ["entries_batch", "e.batch = ? AND e.no > ?"],
-    ["batches_active", "FROM batches WHERE state <= 4"],
+    ["batches_active", "WHERE state <= 4"],
   ])("index %s serves %s", (index, part) => {
     const using = plans.filter(({ sql }) => sql.includes(part) && (part.includes("e.batch") || !sql.includes("WHERE no = ?")));
     expect(using.length > 0).toBe(true);

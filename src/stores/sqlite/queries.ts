@@ -50,7 +50,12 @@ export function listRuns(db: Database, filter: RunFilter & PageOptions): Page<Ru
     ...(codes === undefined || rare ? [] : [`w.state IN (${codes.join(", ")})`]),
     ...(chains === undefined ? [] : [`w.chain IN (${chains.join(", ")})`]),
   ];
-  return page(db, filter, source, where, (from) => `
+  return page(
+    db,
+    filter,
+    source,
+    where,
+    (from) => `
     SELECT ${runColumns} FROM (${from}) w
     JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no ORDER BY r.no DESC`,
     (row) => toRun(db, row as unknown as RunRow),
@@ -59,11 +64,14 @@ export function listRuns(db: Database, filter: RunFilter & PageOptions): Page<Ru
 
 export function getRequest(db: Database, { id }: { id: string }): RequestRecord | undefined {
   const no = parseRequestId(id);
-  const row = no === undefined ? undefined : db
-    .sql(`
+  const row =
+    no === undefined
+      ? undefined
+      : db
+          .sql(`
       SELECT ${requestColumns} FROM entries e JOIN runs r ON r.no = e.no >> 20
       JOIN bodies d ON d.no = e.body LEFT JOIN answers a ON a.no = e.answer WHERE e.no = ? AND e.kind = 0`)
-    .get(no);
+          .get(no);
   return row === undefined ? undefined : toRequest(db, row as unknown as RequestRow);
 }
 
@@ -149,7 +157,10 @@ function parseCursor(text: string): number {
 }
 
 function chainNumbers(db: Database, chain: string): number[] {
-  return db.sql(`SELECT no FROM chains WHERE chain = ?`).all(chain).map((row) => row["no"] as number);
+  return db
+    .sql(`SELECT no FROM chains WHERE chain = ?`)
+    .all(chain)
+    .map((row) => row["no"] as number);
 }
 
 export function readTallies(db: Database): Map<number, number> {

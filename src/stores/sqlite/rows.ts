@@ -153,4 +153,3 @@ export function toRequest(db: Database, row: RequestRow): RequestRecord {
     error: parseError(row.error),
   };
 }
-

@@ -215,9 +215,7 @@ export function fireTimers(db: Database, { now, limit }: { now: number; limit: n
     const entry = row["no"] as number;
     settleEntry(db, entry, readHead(db, runOf(entry)), ENTRY.succeeded, { value: undefined, error: undefined });
   }
-  const retries = db
-    .sql(`SELECT no FROM runs WHERE state = 3 AND retry_at <= ? ORDER BY retry_at LIMIT ?`)
-    .all(now, limit - sleeps.length);
+  const retries = db.sql(`SELECT no FROM runs WHERE state = 3 AND retry_at <= ? ORDER BY retry_at LIMIT ?`).all(now, limit - sleeps.length);
   for (const row of retries) {
     db.sql(`UPDATE runs SET state = 0, retry_at = NULL WHERE no = ?`).run(row["no"] as number);
     db.tallies.move(RUNS, RUN.retrying, RUN.runnable);
@@ -279,4 +277,3 @@ function conflict(id: string): SerializedError {
   const hint = "Give it another id.";
   return { code: "run_conflict", name: "GembatchError", message: `Run ${id} exists with another input. ${hint}`, retryable: false, hint };
 }
-

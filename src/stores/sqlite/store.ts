@@ -87,10 +87,14 @@ export class SqliteStore implements Store {
     const connection = await Connection.open({ path: this.path, synchronous, busyTimeoutMs, maxBytes });
     const database = new Database(connection);
     try {
-      this.#id = await database.write(() => {
-        database.sql(`INSERT INTO meta (key, value) VALUES ('id', ?) ON CONFLICT (key) DO NOTHING`).run(randomText(random, 12));
-        return database.sql(`SELECT value FROM meta WHERE key = 'id'`).get()?.["value"] as string;
-      });
+      const readId = (): string | undefined =>
+        database.sql(`SELECT value FROM meta WHERE key = 'id'`).get()?.["value"] as string | undefined;
+      this.#id =
+        (await database.read(readId)) ??
+        (await database.write(() => {
+          database.sql(`INSERT INTO meta (key, value) VALUES ('id', ?) ON CONFLICT (key) DO NOTHING`).run(randomText(random, 12));
+          return readId();
+        }));
     } catch (thrown) {
       database.close();
       throw thrown;
@@ -291,7 +295,9 @@ const knownOptions: readonly string[] = ["path", "synchronous", "busyTimeoutMs",
 function checkOptions(options: SqliteStoreOptions): void {
   const unknown = Object.keys(options).find((name) => !knownOptions.includes(name));
   if (unknown !== undefined) {
-    throw new GembatchError("invalid_option", `The SQLite store has no option ${unknown}.`, { hint: `It knows ${knownOptions.join(", ")}.` });
+    throw new GembatchError("invalid_option", `The SQLite store has no option ${unknown}.`, {
+      hint: `It knows ${knownOptions.join(", ")}.`,
+    });
   }
   const { path, synchronous, busyTimeoutMs, maxBytes } = options;
   if (path !== undefined && (typeof path !== "string" || path === "")) throw invalid("path", "the name of a file", path);

@@ -116,7 +116,8 @@ function commitQuickly(db: Database, no: number, worker: number, now: number, tu
 
 /** Entries of a repeated commit are there already; then they count for nothing a second time. */
 function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, dropped: boolean): void {
-  if (turn.firstNo > run.entries) throw new Error(`Run ${turn.run} has ${run.entries} entries; a turn went on with number ${turn.firstNo}.`);
+  if (turn.firstNo > run.entries)
+    throw new Error(`Run ${turn.run} has ${run.entries} entries; a turn went on with number ${turn.firstNo}.`);
   turn.entries.forEach((entry, i) => {
     const no = turn.firstNo + i;
     if (no < run.entries) {

@@ -77,7 +77,7 @@ function release(db: Database, worker: number, now: number, crash: { worker: str
     if (held) storeOutcome(db, run.no, { value: undefined, error: poison(run.id, attempts, crash.worker) });
     db.tallies.move(RUNS, RUN.running, state);
   }
-  db.sql(`UPDATE batches SET worker = NULL WHERE state <= 4 AND worker = ?`).run(worker);
+  db.sql(`UPDATE batches INDEXED BY batches_active SET worker = NULL WHERE state <= 4 AND worker = ?`).run(worker);
   db.sql(`DELETE FROM roles WHERE worker = ?`).run(worker);
   db.sql(`DELETE FROM workers WHERE no = ?`).run(worker);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { startEmulator } from "gembatch/emulator";
 import { answer } from "./answers.ts";
 
@@ -14,12 +14,14 @@ const patienceMs = 10 * 60_000;
 const apiKey = randomBytes(16).toString("hex");
 // Larger jobs take longer: 3 seconds, and 4 more for every 10,000 prompts.
 const emulator = await startEmulator({ apiKey, answer, turnaround: ({ rows }) => 3_000 + rows * 0.4, ledger: "counts" });
-writeFileSync(`${infoFile}.new`, JSON.stringify({ url: emulator.url, apiKey, pid: process.pid }), { mode: 0o600 });
+const info = JSON.stringify({ url: emulator.url, apiKey, pid: process.pid });
+writeFileSync(`${infoFile}.new`, info, { mode: 0o600 });
 renameSync(`${infoFile}.new`, infoFile);
 
 async function stop(): Promise<void> {
   clearInterval(watch);
-  rmSync(infoFile, { force: true });
+  // Another emulator may have taken this one's place.
+  if (existsSync(infoFile) && readFileSync(infoFile, "utf8") === info) rmSync(infoFile, { force: true });
   await emulator.close();
 }
 

@@ -28,7 +28,7 @@ export async function connectEmulator(folder: string): Promise<RunningEmulator> 
   let failure: string | undefined;
   child.once("error", (error) => (failure = error.message));
   child.once("exit", () => (failure ??= readFileSync(logFile, "utf8").trim() || "it ended at once"));
-  for (const deadline = Date.now() + 15_000; Date.now() < deadline && failure === undefined; ) {
+  for (const deadline = Date.now() + 15_000; Date.now() < deadline && failure === undefined;) {
     const emulator = await findEmulator(folder);
     if (emulator) return emulator;
     await sleep(20);
@@ -36,7 +36,9 @@ export async function connectEmulator(folder: string): Promise<RunningEmulator> 
   throw new Error(`The emulator did not start (${failure?.split("\n")[0] ?? "no answer within 15 seconds"}); see ${logFile}.`);
 }
 
-export function stopEmulator({ pid }: RunningEmulator): void {
+/** Ends it. From here on nobody finds it any more, even if it takes a moment. */
+export function stopEmulator(folder: string, { pid }: RunningEmulator): void {
+  rmSync(join(folder, "emulator.json"), { force: true });
   try {
     process.kill(pid, "SIGTERM");
   } catch {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { writeSync } from "node:fs";
 import { stripVTControlCharacters, styleText } from "node:util";
 
 type Style = Parameters<typeof styleText>[0];
@@ -14,7 +13,8 @@ export function paint(style: Style, text: string): string {
 }
 
 const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
-const wide = /^(?:\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{20000}-\u{3fffd}])/u;
+const wide =
+  /^(?:\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{20000}-\u{3fffd}])/u;
 
 function widthOf(grapheme: string): number {
   if (wide.test(grapheme) || grapheme.includes("\ufe0f")) return 2;
@@ -28,9 +28,9 @@ export function textWidth(text: string): number {
   return width;
 }
 
-/** Cut at `width` columns, with an ellipsis. The text must be without colours. */
+/** One line of at most `width` columns, with an ellipsis where it was cut. The text must be without colours. */
 export function cut(text: string, width: number): string {
-  const line = stripVTControlCharacters(text).replaceAll(/\s+/g, " ").trim();
+  const line = stripVTControlCharacters(text).replaceAll(/[\n\r\t]+/g, " ");
   if (textWidth(line) <= width) return line;
   let shown = "";
   let left = width - 1;
@@ -51,7 +51,6 @@ export function pad(text: string, width: number, side: "left" | "right" = "right
 /** The block that is redrawn in place. */
 export class Screen {
   #shown: string[] = [];
-  #drawing = false;
 
   get columns(): number {
     return process.stdout.columns || 80;
@@ -63,33 +62,26 @@ export class Screen {
     const text = fitting.map((line) => `${line}\x1b[K\n`).join("");
     process.stdout.write(`\x1b[?2026h\x1b[?25l${this.#up()}${text}\x1b[J\x1b[?2026l`);
     this.#shown = fitting;
-    this.#drawing = true;
   }
 
   /** A line that stays, above the block. */
   print(line: string): void {
+    const lines = this.#shown;
     process.stdout.write(`${this.#up()}\x1b[J${line}\n`);
-    this.draw(this.#take());
+    this.#shown = [];
+    if (lines.length > 0) this.draw(lines);
   }
 
-  /** Leaves the block as it is, and the cursor below it. Synchronous: the process may be about to end. */
+  /** Leaves the block as it is, with the cursor below it. */
   release(): void {
-    if (this.#drawing) writeSync(1, "\x1b[?25h");
-    this.#drawing = false;
+    if (this.#shown.length > 0) process.stdout.write("\x1b[?25h");
     this.#shown = [];
   }
 
   /** Takes the block away. */
   clear(): void {
-    if (this.#drawing) process.stdout.write(`${this.#up()}\x1b[J\x1b[?25h`);
-    this.#drawing = false;
+    if (this.#shown.length > 0) process.stdout.write(`${this.#up()}\x1b[J\x1b[?25h`);
     this.#shown = [];
-  }
-
-  #take(): string[] {
-    const lines = this.#shown;
-    this.#shown = [];
-    return lines;
   }
 
   /** To the block's first line. In a terminal that became narrower a line takes several rows. */

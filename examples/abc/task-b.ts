@@ -12,6 +12,6 @@ export function defineTaskB(gembatch: Gembatch) {
       ask(`Name one strength of this film in at most six words.\n\n${summary}`),
       ask(`Name one weakness of this film in at most six words.\n\n${summary}`),
     ]);
-    return ask(`Merge both into a verdict of one sentence.\n\nStrength: ${praise}\nWeakness: ${blame}`);
+    return ask(`Merge both into a verdict of one sentence.\n\nFilm: ${film.title}\nStrength: ${praise}\nWeakness: ${blame}`);
   });
 }

@@ -23,7 +23,9 @@ export function defineTasks(gembatch: Gembatch): Task[] {
     {
       name: "A",
       about: "2 prompts, callbacks",
-      start: (films) => Promise.all(films.map(startA)),
+      start: async (films) => {
+        for (let from = 0; from < films.length; from += 100) await Promise.all(films.slice(from, from + 100).map(startA));
+      },
       runIds: (film) => [`a-${film.id}`, `a-${film.id}-output`],
     },
     {

@@ -92,6 +92,8 @@ export class Turn {
     this.#host = host;
     for (const entry of history) this.#learn(entry);
     this.#replayed = this.#seen;
+    // Everything up to the claim was loaded, also what a retry has taken back since.
+    this.#seen = Math.max(this.#seen, run.seq);
   }
 
   // Life ---------------------------------------------------------------------------------------------------------------
@@ -132,15 +134,19 @@ export class Turn {
         this.#release(entry, wait);
       }
     }
-    this.#seen = Math.max(this.#seen, this.#loaded);
+    this.#seen = Math.max(this.#seen, this.#loaded, run.seq);
   }
 
-  /** The request that a handler run starts with, as it was answered. */
-  firstRequest(): Entry {
+  /** The request that a handler run starts with. It is open again after a failed run was retried. */
+  firstRequest(): Promise<Entry> {
     const entry = [...this.#history.values()].find(({ no }) => no === 0);
-    if (entry?.seq === undefined) throw new GembatchError("store_corrupt", `Run ${this.run.id} was woken without an answer to its request.`);
+    if (!entry) throw new GembatchError("store_corrupt", `Run ${this.run.id} has lost its request.`);
     this.#asked.add(entry.key);
-    return entry;
+    this.#calls += 1;
+    return new Promise((resolve) => {
+      if (entry.seq === undefined) this.#open.set(entry.key, { resolve });
+      else this.#release(entry, { resolve });
+    });
   }
 
   /** Settlements up to which the store's history is known here. */

@@ -5,8 +5,8 @@ import type { Session } from "./session.ts";
 
 /** Runs written by one transaction. */
 const chunkSize = 500;
-/** How long a bulk start holds up the flush without a sign of life. */
-const holdMs = 30_000;
+/** How long a bulk start holds up the flush after its process died. */
+const holdMs = 5_000;
 /** An input that does not come for this long lets what is there be started. */
 const impatienceMs = 500;
 
@@ -26,7 +26,8 @@ export async function startMany<Input>(
   const producer = `p${randomText(random, 16)}`;
   const hold = async () => store.holdFlush({ producer, until: clock.now() + holdMs });
   await hold();
-  let heldAt = clock.monotonic();
+  const ended = new AbortController();
+  const renewing = renewHold(session, hold, ended.signal);
   let chunk: NewRun[] = [];
   let chunkSince = clock.monotonic();
   const flush = async () => {
@@ -34,9 +35,6 @@ export async function startMany<Input>(
     chunk = [];
     chunkSince = clock.monotonic();
     if (runs.length > 0) onStarted(runs.map(({ id }) => id), await commitStarts(session, store, runs));
-    if (clock.monotonic() - heldAt < holdMs / 3) return;
-    heldAt = clock.monotonic();
-    await hold();
   };
   try {
     let index = 0;
@@ -48,8 +46,21 @@ export async function startMany<Input>(
     }
     await flush();
   } finally {
+    ended.abort();
+    await renewing;
     await store.holdFlush({ producer, until: 0 });
     session.wake();
+  }
+}
+
+/** However slowly the inputs come, the bulk start goes on. */
+async function renewHold(session: Session, hold: () => Promise<void>, ended: AbortSignal): Promise<void> {
+  const { clock, log } = session.parts;
+  for (;;) {
+    await clock.sleep(holdMs / 3, { signal: ended, background: true });
+    if (ended.aborted) return;
+    // A hold that is not renewed costs a smaller batch, nothing else.
+    await hold().catch((error: unknown) => log.debug(`A bulk start could not renew its hold: ${String(error)}`));
   }
 }
 

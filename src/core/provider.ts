@@ -139,10 +139,10 @@ export interface Provider {
   /** Uploads the input. Creates no job; may be repeated, an orphaned upload costs nothing but space. */
   stageInput(input: JobInput, signal: AbortSignal): Promise<StagedInput>;
   /**
-   * Creates the job with one single request and no retry of any kind. Must check `mayStillSend()` right before it sends, and
+   * Creates the job with one single request and no retry of any kind. Must await `beforeSend()` as the very last thing before it sends, and
    * send nothing if that is false (then it fails with `unavailable`). `signal` aborts the call at the launch deadline.
    */
-  createJob(input: JobInput, staged: StagedInput, options: { signal: AbortSignal; mayStillSend: () => boolean }): Promise<ProviderJob>;
+  createJob(input: JobInput, staged: StagedInput, options: { signal: AbortSignal; beforeSend: () => Promise<boolean> }): Promise<ProviderJob>;
   /** Every job that carries this token, oldest first, each confirmed by a get. Looks at least back to `since`. */
   findJobs(token: string, since: number, signal: AbortSignal): Promise<ProviderJob[]>;
   /** The named jobs; one that does not exist is left out only if the provider said so definitely. */

@@ -291,6 +291,7 @@ export interface StoreStats {
 // Lists --------------------------------------------------------------------------------------------------------------
 
 export interface Page<T> {
+  /** Up to `limit`. Fewer, or none, do not mean the end: a filter that matches little gives short pages, so that none takes long. */
   items: T[];
   /** Pass it back for the next page; absent on the last. */
   nextCursor: string | undefined;

@@ -1,4 +1,6 @@
-import type { CommitResult, Store, TurnCommit } from "../core/store.ts";
+import { GembatchError } from "../core/errors.ts";
+import type { CommitResult, TurnCommit } from "../core/store.ts";
+import type { PipelineContext } from "./stage.ts";
 
 interface Waiting {
   turn: TurnCommit;
@@ -8,22 +10,20 @@ interface Waiting {
 
 /** Turns committed by one transaction. */
 const groupSize = 256;
+/** How soon a store that failed is tried again. */
+const retryMs = 1_000;
 
 /**
  * Collects the commits of turns that end in the same macrotask and writes them together: one transaction for hundreds of turns is what makes
  * them cheap.
  */
 export class CommitGroup {
-  readonly #store: Store;
-  readonly #worker: string;
-  readonly #now: () => number;
+  readonly #context: PipelineContext;
   #waiting: Waiting[] = [];
   #scheduled = false;
 
-  constructor(store: Store, worker: string, now: () => number) {
-    this.#store = store;
-    this.#worker = worker;
-    this.#now = now;
+  constructor(context: PipelineContext) {
+    this.#context = context;
   }
 
   commit(turn: TurnCommit): Promise<CommitResult> {
@@ -41,11 +41,27 @@ export class CommitGroup {
   }
 
   async #write(group: readonly Waiting[]): Promise<void> {
-    try {
-      const results = await this.#store.commitTurns({ worker: this.#worker, now: this.#now(), turns: group.map(({ turn }) => turn) });
-      for (const [index, { resolve }] of group.entries()) resolve(results[index] ?? { state: "lost" });
-    } catch (error) {
-      for (const { reject } of group) reject(error);
+    const { store, worker, clock } = this.#context;
+    for (;;) {
+      try {
+        const results = await store.commitTurns({ worker, now: clock.now(), turns: group.map(({ turn }) => turn) });
+        for (const [index, { resolve }] of group.entries()) resolve(results[index] ?? { state: "lost" });
+        return;
+      } catch (error) {
+        if (GembatchError.is(error) && error.code.startsWith("store_") && !this.#context.signal.aborted) {
+          // The store is away or full: the turns stay in hand until it takes them.
+          this.#context.log.error(`${group.length} turns could not be committed and are tried again: ${error.message}`);
+          this.#context.onTrouble(error);
+          await clock.sleep(retryMs, { signal: this.#context.signal });
+        } else if (group.length > 1) {
+          // One turn spoils the group; the others must not suffer for it.
+          await Promise.all(group.map(async (one) => this.#write([one])));
+          return;
+        } else {
+          group[0]?.reject(error);
+          return;
+        }
+      }
     }
   }
 }

@@ -11,6 +11,8 @@ import { eachBatch, messageOf, postpone, providerOf, type PipelineContext, type 
 const concurrency = 4;
 /** Members read per page while the input is written. */
 const pageSize = 500;
+/** How soon after its intent a request must leave. A process that was frozen for longer sends nothing. */
+const sendWithinMs = 10_000;
 /** Looks for a job of an unanswered attempt: soon, then slower. */
 const reconcileDelaysMs = [0, 2_000, 5_000, 15_000, 30_000, 60_000];
 
@@ -46,33 +48,33 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
   const staged = await stage(context, batch, input);
   if (!staged) return;
 
-  const intentAt = clock.now();
-  const deadlineAt = intentAt + context.launch.deadlineMs;
-  const monotonicDeadline = clock.monotonic() + context.launch.deadlineMs;
-  const ours = await update(context, batch, {
-    state: "launching",
-    intentAt,
-    launchDeadlineAt: deadlineAt,
-    launchAttempts: batch.launchAttempts + 1,
-    // If this process dies now, the next one looks for the job at once.
-    dueAt: intentAt,
-    release: false,
-  });
-  if (!ours) return;
-
   const abort = new AbortController();
   const deadline = clock.sleep(context.launch.deadlineMs, { signal: abort.signal, background: true }).then(() => abort.abort());
-  try {
-    const job = await provider.createJob(input, staged, {
-      // Stopping the worker does not break off a request that is on its way: its answer is worth the wait.
-      signal: abort.signal,
-      // Both clocks: the monotonic one stands still while a machine is suspended, the wall clock jumps.
-      mayStillSend: () => !context.signal.aborted && clock.now() < deadlineAt && clock.monotonic() < monotonicDeadline,
+  let intended = false;
+  // Everything else is done by now, so that next to nothing lies between the durable intent and the request.
+  const beforeSend = async (): Promise<boolean> => {
+    const intentAt = clock.now();
+    const since = clock.monotonic();
+    if (context.signal.aborted) return false;
+    intended = await update(context, batch, {
+      state: "launching",
+      intentAt,
+      launchDeadlineAt: intentAt + sendWithinMs,
+      launchAttempts: batch.launchAttempts + 1,
+      // If this process dies now, the next one looks for the job at once.
+      dueAt: intentAt,
+      release: false,
     });
+    // Both clocks: the monotonic one stands still while a machine is suspended, the wall clock jumps.
+    return intended && clock.now() - intentAt < sendWithinMs && clock.monotonic() - since < sendWithinMs;
+  };
+  try {
+    // Stopping the worker does not break off a request that is on its way: its answer is worth the wait.
+    const job = await provider.createJob(input, staged, { signal: abort.signal, beforeSend });
     form.accepted(batch.lane);
     await recordLaunched(context, batch, job);
   } catch (error) {
-    await afterFailedCreate(context, form, batch, error);
+    await afterFailedCreate(context, form, batch, error, intended);
   } finally {
     abort.abort();
     await deadline;
@@ -81,7 +83,7 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
 
 async function stage(context: PipelineContext, batch: BatchRecord, input: JobInput): Promise<StagedInput | undefined> {
   const now = context.clock.now();
-  if (batch.staged && (batch.staged.expiresAt === undefined || batch.staged.expiresAt > now + context.launch.deadlineMs)) return batch.staged;
+  if (batch.staged && (batch.staged.expiresAt === undefined || batch.staged.expiresAt > now + sendWithinMs)) return batch.staged;
   const staged = await providerOf(context, batch.lane).stageInput(input, context.signal);
   return (await update(context, batch, { staged, release: false })) ? staged : undefined;
 }
@@ -100,26 +102,28 @@ async function recordLaunched(context: PipelineContext, batch: BatchRecord, job:
   context.log.info(`Batch ${batch.id}: ${batch.requestCount} requests of ${laneName(batch.lane)} are job ${job.name}.`, { batch: batch.id, job: job.name });
 }
 
-async function afterFailedCreate(context: PipelineContext, form: FormStage, batch: BatchRecord, error: unknown): Promise<void> {
-  const failure = ProviderError.is(error) ? error.failure : "ambiguous";
+async function afterFailedCreate(context: PipelineContext, form: FormStage, batch: BatchRecord, error: unknown, intended: boolean): Promise<void> {
+  const said = ProviderError.is(error) ? error.failure : "ambiguous";
+  // Without an intent nothing was sent, whatever went wrong.
+  const failure = said === "ambiguous" && !intended ? "unavailable" : said;
   switch (failure) {
     case "refused":
       await refuse(context, form, batch, error as ProviderError);
       return;
     case "missing":
       // The staged input expired or was removed; nothing was created.
-      await update(context, batch, { state: "sealed", staged: null, dueAt: context.clock.now(), failures: batch.failures + 1 });
+      await update(context, batch, { ...(intended ? { state: "sealed" as const } : {}), staged: null, dueAt: context.clock.now(), failures: batch.failures + 1 });
       return;
     case "throttled":
     case "unavailable":
     case "denied": {
-      await update(context, batch, { state: "sealed", release: false });
+      if (intended) await update(context, batch, { state: "sealed", release: false });
       await postpone(context, batch, error);
       return;
     }
     case "ambiguous":
       context.log.warn(`Batch ${batch.id}: it is unknown whether its job was created (${messageOf(error)}); looking for it.`, { batch: batch.id });
-      await update(context, batch, { dueAt: context.clock.now(), failures: 0 });
+      await update(context, batch, { dueAt: context.clock.now(), launchDeadlineAt: context.clock.now(), failures: 0 });
   }
 }
 

@@ -50,7 +50,7 @@ export class RunStage {
     this.#parts = parts;
     const { clock } = context;
     this.#loop = new TurnLoop({ clock, maxTurnMs: policy.maxTurnMs, graceMs: (chain) => graceStepsMs[this.#grace.get(chain) ?? 0]! });
-    this.#commits = new CommitGroup(context.store, context.worker, () => clock.now());
+    this.#commits = new CommitGroup(context);
     this.#host = {
       now: () => clock.now(),
       maxEntries: policy.maxEntries,
@@ -134,7 +134,12 @@ export class RunStage {
   }
 
   async #commit(turn: Turn, error: GembatchError | undefined): Promise<void> {
-    const result = await this.#commits.commit(error ? turn.fail(error) : await this.#conclude(turn));
+    const commit = error ? turn.fail(error) : await this.#conclude(turn);
+    const result = await this.#commits.commit(commit).catch((thrown: unknown) => {
+      // What the store refuses, it would refuse for ever: the run fails with the reason instead of hanging.
+      const outcome = { type: "failed", error: serializeError(thrown, "run_failed") } as const;
+      return this.#commits.commit({ ...commit, entries: [], starts: [], outcome });
+    });
     turn.committed(result);
     if (result.state === "waiting" || (result.state === "runnable" && !turn.settled)) this.#park(turn);
     if (result.state !== "lost" && result.state !== "waiting" && result.state !== "runnable") this.#parts.onEnd(turn.run.id);
@@ -161,7 +166,7 @@ export class RunStage {
     const input: unknown = JSON.parse(turn.run.input);
     const fn = definition.fn as unknown as (...args: unknown[]) => unknown;
     if (definition.kind === "chain") return fn(context, input);
-    const response = await this.#parts.toResponse(answerText(turn.firstRequest()), turn.run);
+    const response = await this.#parts.toResponse(answerText(await turn.firstRequest()), turn.run);
     return fn(response, input, context);
   }
 

@@ -12,9 +12,9 @@ import type { RetryPolicy } from "../core/retry.ts";
 import type { BatchRecord, ChainVersions, Store } from "../core/store.ts";
 
 export interface LaunchPolicy {
-  /** How long one attempt to create a job may take; after it the attempt can no longer reach the provider. */
+  /** How long an attempt to create a job waits for its answer. */
   deadlineMs: number;
-  /** How long after the deadline of an unanswered attempt a job may still turn up in the provider's list. */
+  /** How long after an unanswered attempt a job may still turn up in the provider's list. */
   settleMs: number;
 }
 

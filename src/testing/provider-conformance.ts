@@ -53,7 +53,7 @@ export interface ProviderSetup {
 
 type Context = Awaited<ReturnType<ProviderSetup["create"]>>;
 const open = (): AbortSignal => new AbortController().signal;
-const sending = () => ({ signal: open(), mayStillSend: () => true });
+const sending = () => ({ signal: open(), beforeSend: async () => true });
 
 /** Registers the suite. */
 export function testProvider({ describe, it, expect }: TestFunctions, setup: ProviderSetup): void {
@@ -188,10 +188,10 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
       const input = makeInput(lane, "t-may", 2);
       const staged = await context.provider.stageInput(input, open());
       let asked = 0;
-      const late = () => ((asked += 1), false);
-      expect(await fails(context.provider.createJob(input, staged, { signal: open(), mayStillSend: late }))).toBe("unavailable");
+      const late = async () => ((asked += 1), false);
+      expect(await fails(context.provider.createJob(input, staged, { signal: open(), beforeSend: late }))).toBe("unavailable");
       expect(asked).toBe(1);
-      const aborted = { signal: AbortSignal.abort(), mayStillSend: () => true };
+      const aborted = { signal: AbortSignal.abort(), beforeSend: async () => true };
       expect(await fails(context.provider.createJob(input, staged, aborted))).toBe("unavailable");
       expect(await context.control.countJobs()).toBe(0);
       await context.provider.createJob(input, staged, sending());

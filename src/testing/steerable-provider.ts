@@ -95,9 +95,10 @@ export class SteerableProvider implements Provider {
     });
   }
 
-  async createJob(input: JobInput, staged: StagedInput, options: { mayStillSend: () => boolean }): Promise<ProviderJob> {
+  async createJob(input: JobInput, staged: StagedInput, options: { beforeSend: () => Promise<boolean> }): Promise<ProviderJob> {
+    // A planned failure happens on the way or at the other end: after the last check of the sender.
+    if (!(await options.beforeSend())) throw new ProviderError("unavailable", "The launch deadline has passed; nothing was sent.");
     return this.#call("createJob", async () => {
-      if (!options.mayStillSend()) throw new ProviderError("unavailable", "The launch deadline has passed; nothing was sent.");
       const rows = this.#staged.get(staged.ref);
       if (!rows) throw new ProviderError("missing", "The staged input is gone.");
       const now = this.#options.clock.now();

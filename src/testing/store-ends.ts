@@ -161,6 +161,19 @@ export function testEnds({ describe, check, expect }: StoreSuite): void {
       ]);
     });
 
+    check("a run that is to be cancelled ends with the commit that would wait or go on", async ({ kit, store }) => {
+      for (const [id, type] of [
+        ["a", "waiting"],
+        ["b", "running"],
+      ] as const) {
+        await kit.start(newRun(id));
+        const run = await kit.claimOne();
+        await store.cancelRuns({ now: kit.now, ids: [id] });
+        expect(await kit.commit(run, { entries: [request("q")], outcome: { type } })).toEqual({ state: "cancelled", seq: 0 });
+        expect([await kit.state(id), await kit.queued()]).toEqual(["cancelled", 0]);
+      }
+    });
+
     check("a delayed retry of a cancelled run leaves its queue", async ({ kit, store }) => {
       await kit.waiting("a", [request("q")]);
       const batch = await kit.routing("batch-1");
@@ -206,6 +219,27 @@ export function testEnds({ describe, check, expect }: StoreSuite): void {
       expect((await kit.commit(run, { firstNo: 4 })).state).toBe("waiting");
       await kit.answer(await kit.routing("batch-2"));
       expect((await kit.commit(await kit.claimOne(), { firstNo: 4, outcome: done })).state).toBe("completed");
+    });
+
+    check("a run that failed over its only request waits for it again", async ({ kit, store }) => {
+      await kit.waiting("a", [request("q")]);
+      await kit.answer(await kit.routing("batch-1"), failed("refused"));
+      await kit.commit(await kit.claimOne(), { firstNo: 1, outcome: broken });
+      await store.retryRuns({ now: kit.now, ids: ["a"] });
+      const run = await kit.claimOne();
+      expect((await kit.commit(run, { firstNo: 1 })).state).toBe("waiting");
+      await kit.answer(await kit.routing("batch-2"));
+      expect((await kit.claimOne()).seq).toBe(run.seq + 1);
+    });
+
+    check("what a parent was told stands, also when its child is retried", async ({ kit, store }) => {
+      const { kid } = await family(kit, [child("c"), request("q")]);
+      await kit.commit(kid, { outcome: broken });
+      await kit.commit(await kit.claimOne(), { firstNo: 2 });
+      await store.retryRuns({ now: kit.now, ids: ["kid"] });
+      await kit.commit(await kit.claimOne(), { outcome: done });
+      const [entry] = await kit.history("parent");
+      expect([await kit.states("parent", "kid"), entry?.seq, entry?.error]).toEqual([["waiting", "completed"], 1, failure("broken")]);
     });
 
     check("a failed run still takes what was under way, for its retry", async ({ kit, store }) => {

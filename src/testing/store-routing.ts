@@ -69,13 +69,14 @@ export function testRouting({ describe, check, expect }: StoreSuite): void {
       const rows = [
         { id: "zzzz-zz", attempt: 1, result },
         { id: "Not one of OURS", attempt: 1, result },
+        { id: `0${own!.id}`, attempt: 1, result },
         { id: other!.id, attempt: 1, result },
         { id: own!.id, attempt: 2, result },
       ];
-      expect(await kit.settle(batch, rows, { unknown: 3, cursor: 7 })).toEqual({ settled: 0, duplicate: 0, unknown: 7 });
+      expect(await kit.settle(batch, rows, { unknown: 3, cursor: 8 })).toEqual({ settled: 0, duplicate: 0, unknown: 8 });
       expect(await kit.requestStates("a")).toEqual(["batched", "batched"]);
       const { counts, cursor } = await kit.batch("b2");
-      expect([counts.unknown, cursor, await kit.state("a")]).toEqual([7, 7, "waiting"]);
+      expect([counts.unknown, cursor, await kit.state("a")]).toEqual([8, 8, "waiting"]);
     });
 
     check("requests of one run, in one call, settle one after the other", async ({ kit }) => {
@@ -120,6 +121,7 @@ export function testRouting({ describe, check, expect }: StoreSuite): void {
       const due = (await store.activity({ now: kit.now, chains: [] })).lanes[0];
       expect([due?.queued, due?.bytes, due?.tokens, due?.nextAt]).toEqual([1, 100, 10, undefined]);
       expect((await kit.form("b3"))?.requestCount).toBe(1);
+      expect((await store.activity({ now: kit.now, chains: [] })).lanes).toEqual([]);
     });
 
     check("a delayed retry that is due is formed without a look at the activity", async ({ kit }) => {

@@ -28,6 +28,14 @@ export function testTurns({ describe, check, expect, rejects }: StoreSuite): voi
       expect([await kit.history("a"), await kit.states("b")]).toEqual([[], [undefined]]);
     });
 
+    check("a turn of another living worker is lost", async ({ kit }) => {
+      await kit.beat("w2");
+      await kit.start(newRun("a"));
+      const run = await kit.claimOne("w2");
+      expect(await kit.commit(run, { entries: [request("q")] }, "w1")).toEqual({ state: "lost" });
+      expect(await kit.commit(run, { entries: [request("q")] }, "w2")).toEqual({ state: "waiting", seq: 0 });
+    });
+
     check("a turn of a run that is not in hand, or is not there, is lost", async ({ kit }) => {
       const run = await kit.waiting("a", [request("q")]);
       expect(await kit.commit(run, { entries: [request("q2")], firstNo: 1 })).toEqual({ state: "lost" });

@@ -41,9 +41,12 @@ export interface RetryOptions {
 
 /** How a job is created once. */
 export interface LaunchOptions {
-  /** How long one attempt to create a job may take. Default `"1m"`. */
+  /** How long an attempt to create a job waits for its answer. Default `"2m"`. */
   deadline?: Duration;
-  /** How long after an unanswered attempt the job may still turn up in the provider's list, before it is created again. Default `"10m"`. */
+  /**
+   * How long after an unanswered attempt its job may still turn up in the provider's list, before it is created again. Default `"150s"`: the list is not known
+   * to lag by that much, and such attempts are rare enough for patience.
+   */
   settle?: Duration;
 }
 
@@ -103,8 +106,8 @@ export function resolveSettings(options: SettingsOptions): Settings {
       maxDelayMs: parseDuration(retry.maxDelay ?? "10m", "retry.maxDelay"),
     },
     launch: {
-      deadlineMs: parseDuration(launch.deadline ?? "1m", "launch.deadline"),
-      settleMs: parseDuration(launch.settle ?? "10m", "launch.settle"),
+      deadlineMs: parseDuration(launch.deadline ?? "2m", "launch.deadline"),
+      settleMs: parseDuration(launch.settle ?? "150s", "launch.settle"),
     },
     run: {
       concurrency: parseCount(worker.concurrency ?? 1_024, "worker.concurrency"),

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,19 +10,21 @@ const runs = 200;
 
 let emulator: Emulator;
 let folder: string;
+let child: ChildProcess | undefined;
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "gembatch-kill-"));
   emulator = await startEmulator({ turnaround: 150, answer: (_request, { hash }) => `answer ${hash}` });
 });
 afterEach(async () => {
+  child?.kill("SIGKILL");
   await emulator.close();
   rmSync(folder, { recursive: true });
 });
 
 /** Starts the program; kills it after `killAfterMs` if given. Resolves with its outputs, or undefined if it was killed. */
 function start(killAfterMs?: number): Promise<Record<string, string> | undefined> {
-  const child = spawn(process.execPath, [program], {
+  const started = spawn(process.execPath, [program], {
     env: {
       ...process.env,
       GEMBATCH_STORE: `sqlite:${join(folder, "store.db")}`,
@@ -32,11 +34,12 @@ function start(killAfterMs?: number): Promise<Record<string, string> | undefined
     },
     stdio: ["ignore", "pipe", "inherit"],
   });
+  child = started;
   let output = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
-  const timer = killAfterMs === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), killAfterMs);
+  started.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
+  const timer = killAfterMs === undefined ? undefined : setTimeout(() => started.kill("SIGKILL"), killAfterMs);
   return new Promise((resolve, reject) => {
-    child.on("error", reject).on("close", (code) => {
+    started.on("error", reject).on("close", (code) => {
       clearTimeout(timer);
       const line = output.trim().split("\n").at(-1);
       if (code === 0 && line?.startsWith("{")) resolve(JSON.parse(line) as Record<string, string>);
@@ -70,5 +73,5 @@ describe("a program of 200 sequential and 200 branching chains", () => {
     const outputs = await start();
     expect(outputs).toEqual(undisturbed);
     await expectEverythingOnce(outputs);
-  });
+  }, 60_000);
 });

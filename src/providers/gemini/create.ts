@@ -13,7 +13,7 @@ import { inlineRef } from "./upload.ts";
 
 interface CreateOptions {
   signal: AbortSignal;
-  mayStillSend: () => boolean;
+  beforeSend: () => Promise<boolean>;
 }
 
 /**
@@ -63,18 +63,18 @@ async function inlineBody(input: JobInput): Promise<string> {
   return `{"batch":{"displayName":${JSON.stringify(input.token)},"inputConfig":{"requests":{"requests":[${rows.join(",")}]}}}}`;
 }
 
-/** A transport that lets one request through, asks `mayStillSend` as the last thing before it, and reads the raw answer. */
+/** A transport that lets one request through, awaits `beforeSend` as the last thing before it, and reads the raw answer. */
 class SendOnce {
   sent = false;
   job: ProviderJob | undefined;
   readonly fetch: typeof globalThis.fetch;
 
-  constructor(client: Client, { signal, mayStillSend }: CreateOptions) {
+  constructor(client: Client, { signal, beforeSend }: CreateOptions) {
     const { settings } = client;
     this.fetch = async (url, init) => {
       if (this.sent) throw new ProviderError("ambiguous", "Could not create a batch job: the request was to be sent twice.");
       const limited = withTimeout(signal, settings.timeoutMs.create);
-      if (signal.aborted || !mayStillSend()) {
+      if (signal.aborted || !(await beforeSend()) || signal.aborted) {
         throw new ProviderError("unavailable", "The batch job was not created: the time in which that was safe is over, nothing was sent.");
       }
       this.sent = true;

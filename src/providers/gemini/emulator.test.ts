@@ -36,7 +36,7 @@ describe("gemini on an emulator with the faults that users met", () => {
     const { url, control, stop } = await start({ faults });
     const provider = gemini({ apiKey: "k", baseUrl: url, mode });
     try {
-      const { name } = await provider.createJob(input, await provider.stageInput(input, signal), { signal, mayStillSend: () => true });
+      const { name } = await provider.createJob(input, await provider.stageInput(input, signal), { signal, beforeSend: async () => true });
       await control.finishJobs();
       const [job] = await provider.getJobs([name], signal);
       return await Array.fromAsync(provider.readResults(job!, input.lane, signal));

@@ -69,7 +69,7 @@ const failureOf = async (call: Promise<unknown>): Promise<ProviderError> => {
 };
 const pending = { name: "batches/a", metadata: { state: "BATCH_STATE_PENDING", displayName: "gb-1" } };
 const staged = { ref: "files/in" };
-const sending = { signal: open(), mayStillSend: () => true };
+const sending = { signal: open(), beforeSend: async () => true };
 
 describe("staging", () => {
   /** Takes uploads; `chunk` decides what a piece is answered. */
@@ -300,7 +300,7 @@ describe("creating", () => {
       await gemini({ apiKey: "k", fetch }).createJob(
         batch(["{}"], { rows }),
         { ref },
-        { signal: open(), mayStillSend: () => (order.push("asked"), true) },
+        { signal: open(), beforeSend: async () => (order.push("asked"), true) },
       );
       expect(order.slice(-2)).toEqual(["asked", "sent"]);
     }
@@ -316,12 +316,12 @@ describe("creating", () => {
   it("is ambiguous when it is aborted after sending, and unavailable before", async () => {
     const server = await serve(() => {});
     const controller = new AbortController();
-    const call = failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, mayStillSend: () => true }));
+    const call = failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, beforeSend: async () => true }));
     await vi.waitFor(() => expect(server.calls.length).toBe(1));
     controller.abort();
     expect((await call).failure).toBe("ambiguous");
     expect(
-      (await failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, mayStillSend: () => true })))
+      (await failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, beforeSend: async () => true })))
         .failure,
     ).toBe("unavailable");
     expect(server.calls.length).toBe(1);

@@ -30,8 +30,6 @@ export const requestStates: readonly RequestState[] = [
 
 export const entryKinds: readonly EntryKind[] = ["request", "step", "sleep", "child", "start", "now"];
 export const runKinds: readonly RunKind[] = ["chain", "handler"];
-export const REQUEST = 0;
-export const SLEEP = 2;
 
 /** Everything below `completed` is active: the partial index says `state <= 4`. */
 export const batchStates: readonly BatchState[] = [

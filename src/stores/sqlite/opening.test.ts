@@ -1,4 +1,4 @@
-import { type ChildProcess, fork, spawn } from "node:child_process";
+import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -44,7 +44,66 @@ async function failureOf(promise: Promise<unknown>): Promise<GembatchError> {
   return thrown;
 }
 
-const program = (name: string): string => join(import.meta.dirname, "test-programs", name);
+/** Runs a program as another process; it finds `SqliteStore` and its arguments from `process.argv[1]` on. */
+function run(program: string, args: string[], options: SpawnOptions = {}): ChildProcess {
+  const source = `import { SqliteStore } from ${JSON.stringify(join(import.meta.dirname, "store.ts"))};\n${program}`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", source, ...args], {
+    stdio: ["ignore", "pipe", "ignore", "ipc"],
+    ...options,
+  });
+  children.push(child);
+  return child;
+}
+
+/** Opens the store as soon as it is told to, and says its id. */
+const openStore = `
+  const store = new SqliteStore({ path: process.argv[1] });
+  process.once("message", () => {
+    void (async () => {
+      try {
+        await store.open();
+        process.send({ id: store.id });
+        await store.close();
+      } catch (error) {
+        process.send({ code: error.code ?? String(error) });
+      }
+      process.disconnect();
+    })();
+  });
+  process.send("ready");
+`;
+
+/** Starts runs and commits turns as fast as it can, says each one that is acknowledged, until it is killed. */
+const commitTurns = `
+  const store = new SqliteStore({ path: process.argv[1] });
+  await store.open();
+  const worker = process.argv[2];
+  const lane = { provider: "test", model: "m", method: "generateContent" };
+  await store.heartbeat({ worker: { id: worker, host: "h", pid: process.pid }, now: 1, leaseMs: 1e9, roles: [], maxAttempts: 99 });
+  const request = { lane, body: JSON.stringify("x".repeat(500)), bytes: 500, tokens: 100, priority: 0, maxAttempts: 3 };
+
+  for (let round = 0; ; round += 1) {
+    const ids = Array.from({ length: 5 }, (_, i) => [worker, round, i].join("-"));
+    await store.startRuns({
+      now: round,
+      runs: ids.map((id) => ({ id, kind: "chain", chain: worker, version: "1", input: "1", fingerprint: "f", priority: 0 })),
+    });
+    const runs = await store.claimRuns({ worker, now: round, limit: 5, chains: [{ chain: worker, versions: ["1"] }] });
+    const turns = runs.map((run) => ({
+      run: run.id,
+      epoch: run.epoch,
+      seen: 0,
+      firstNo: 0,
+      entries: [{ key: "q", kind: "request", fingerprint: "f", request }],
+      starts: [],
+      code: "c",
+      notes: [],
+      outcome: { type: "waiting" },
+    }));
+    await store.commitTurns({ worker, now: round, turns });
+    console.log(runs.map(({ id }) => id).join(" "));
+  }
+`;
 
 describe("opening a SQLite store", () => {
   it("makes the file and its folders, and keeps the id", async () => {
@@ -84,8 +143,7 @@ describe("opening a SQLite store", () => {
   });
 
   it("works when several processes open the same new file at once", async () => {
-    const processes = Array.from({ length: 4 }, () => fork(program("open-store.ts"), [path], { stdio: "inherit" }));
-    children.push(...processes);
+    const processes = Array.from({ length: 4 }, () => run(openStore, [path]));
     await Promise.all(processes.map(async (child) => once(child, "message")));
     const answers = processes.map(async (child) => ((await once(child, "message")) as [{ id?: string; code?: string }])[0]);
     for (const child of processes) child.send("go");
@@ -148,8 +206,7 @@ describe("opening a SQLite store", () => {
       return;
     }
     // Root may write everything; another user may not.
-    const child = fork(program("open-store.ts"), [path], { uid: 65_534, gid: 65_534, stdio: "ignore" });
-    children.push(child);
+    const child = run(openStore, [path], { uid: 65_534, gid: 65_534 });
     const started = await Promise.race([once(child, "message"), once(child, "exit").then(() => undefined)]);
     if (started === undefined) context.skip("another user cannot run this program here");
     child.send("go");
@@ -233,11 +290,10 @@ describe("a SQLite store in trouble", () => {
     const store = await open();
     const acknowledged = new Set<string>();
     for (let round = 0; round < 5; round += 1) {
-      const child = spawn(process.execPath, [program("commit-turns.ts"), path, `w${round}`], { stdio: ["ignore", "pipe", "inherit"] });
-      children.push(child);
+      const child = run(commitTurns, [path, `w${round}`]);
       let text = "";
       await new Promise<void>((resolve) => {
-        child.stdout.on("data", (chunk: Buffer) => {
+        child.stdout?.on("data", (chunk: Buffer) => {
           text += chunk.toString();
           if (text.split("\n").length > 3 + round * 7) child.kill("SIGKILL");
         });

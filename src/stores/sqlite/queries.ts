@@ -41,6 +41,7 @@ export function listRuns(db: Database, filter: RunFilter & PageOptions): Page<Ru
   const codes = filter.state === undefined ? undefined : runCodes(filter.state);
   if (codes !== undefined && countOf(readTallies(db), RUNS, codes) === 0) return { items: [], nextCursor: undefined };
   const chains = filter.chain === undefined ? undefined : chainNumbers(db, filter.chain);
+  if (chains?.length === 0) return { items: [], nextCursor: undefined };
   // Held and failed runs are what operators look for; they have an index, and need no window.
   const rare = filter.state === "held" || filter.state === "failed";
   const source = rare
@@ -78,6 +79,7 @@ export function getRequest(db: Database, { id }: { id: string }): RequestRecord 
 export function listRequests(db: Database, filter: RequestFilter & PageOptions): Page<RequestRecord> {
   const none = { items: [], nextCursor: undefined };
   const codes = filter.state === undefined ? undefined : requestStates.flatMap((name, code) => (name === filter.state ? [code] : []));
+  if (codes !== undefined && countOf(readTallies(db), REQUESTS, codes) === 0) return none;
   let range = "";
   if (filter.run !== undefined) {
     const run = db.names.runNo(filter.run);
@@ -141,9 +143,9 @@ function page<T>(
   const shown = rows.slice(0, limit);
   const items = shown.map(toItem);
   if (rows.length > limit) return { items, nextCursor: cursor(shown.at(-1)) };
-  const walked = db.sql(`SELECT no FROM (${source}) ORDER BY no LIMIT 1`).get(before, WINDOW);
-  const count = db.sql(`SELECT count(*) AS count FROM (${source})`).get(before, WINDOW)?.["count"] as number;
-  return { items, nextCursor: count < WINDOW ? undefined : cursor(walked) };
+  // The window is walked to its end: the next page begins after it.
+  const walked = db.sql(`SELECT count(*) AS count, min(no) AS no FROM (${source})`).get(before, WINDOW);
+  return { items, nextCursor: (walked?.["count"] as number) < WINDOW ? undefined : cursor(walked) };
 }
 
 const cursor = (row: Record<string, unknown> | undefined): string => Number(row?.["no"] ?? 0).toString(36);

@@ -118,13 +118,14 @@ export function claimRuns(
 ): ClaimedRun[] {
   const numbers = runnableChains(db, chains).slice(0, CHAINS_PER_CLAIM);
   if (numbers.length === 0 || limit <= 0) return [];
-  const rows = db.rows(claimSql(numbers.length)).all(db.names.ensureWorker(worker), ...numbers, limit) as ClaimRow[];
-  rows.sort(([a, , , , , , , , priorityA], [b, , , , , , , , priorityB]) => priorityB - priorityA || a - b);
+  const { select, update } = claimSql(numbers.length);
+  const rows = db.rows(select).all(...numbers, limit) as ClaimRow[];
+  db.sql(update).run(db.names.ensureWorker(worker), ...numbers, limit);
   return rows.map(([no, id, kind, chainNo, code, epoch, seq, attempts, priority, createdAt, input]) => {
     db.names.keepRun(id, no);
     db.tallies.move(RUNS, RUN.runnable, RUN.running);
     const { chain, version } = db.names.chain(chainNo);
-    return { id, kind: runKinds[kind] ?? "chain", chain, version, code, input, epoch, seq, attempts, priority, createdAt };
+    return { id, kind: runKinds[kind] ?? "chain", chain, version, code, input, epoch: epoch + 1, seq, attempts, priority, createdAt };
   });
 }
 
@@ -142,20 +143,21 @@ type ClaimRow = [
   input: string,
 ];
 
-const claimStatements: string[] = [];
+const claimStatements: { select: string; update: string }[] = [];
 
-/** One ordered walk of the index a chain, merged lazily by SQLite: the cost follows the runs taken, not those that are there. */
-function claimSql(chains: number): string {
-  return (claimStatements[chains] ??= `
-    UPDATE runs SET state = 1, epoch = epoch + 1, worker = ?
-    WHERE no IN (
-      SELECT no FROM (
-        ${Array.from({ length: chains }, () => `SELECT no, priority FROM runs WHERE state = 0 AND chain = ?`).join(" UNION ALL ")}
-        ORDER BY priority DESC, no LIMIT ?
-      )
-    )
-    RETURNING no, id, kind, chain, code, epoch, seq, attempts, priority, created_at,
-      (SELECT input FROM run_inputs WHERE run_inputs.no = runs.no)`);
+/**
+ * One ordered walk of the index a chain, merged lazily by SQLite: the cost follows the runs taken, not those that are there. Two statements
+ * over the same rows: RETURNING would buffer each of them, payload included.
+ */
+function claimSql(chains: number): { select: string; update: string } {
+  const walks = Array.from({ length: chains }, () => `SELECT no, priority FROM runs WHERE state = 0 AND chain = ?`).join(" UNION ALL ");
+  const next = `${walks} ORDER BY priority DESC, no LIMIT ?`;
+  return (claimStatements[chains] ??= {
+    select: `
+      SELECT r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.created_at, i.input
+      FROM (${next}) w JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = w.no ORDER BY w.priority DESC, w.no`,
+    update: `UPDATE runs SET state = 1, epoch = epoch + 1, worker = ? WHERE no IN (SELECT no FROM (${next}))`,
+  });
 }
 
 type HistoryRow = [

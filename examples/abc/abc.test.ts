@@ -1,0 +1,189 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
+import { Gembatch } from "gembatch";
+import { startEmulator, type Emulator } from "gembatch/emulator";
+import { gemini } from "gembatch/gemini";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { answer } from "./answers.ts";
+import { facts, readFilms } from "./films.ts";
+import { mostItCosts } from "./live.ts";
+import { readOptions } from "./options.ts";
+import { blockOf, lineOf, Progress } from "./progress.ts";
+import { results, tableOf, writeResults, type Result } from "./results.ts";
+import { cut, pad, textWidth } from "./screen.ts";
+import { summaryOf } from "./summary.ts";
+import { defineTasks } from "./tasks.ts";
+
+describe("tasks A, B and C", () => {
+  let folder: string;
+  let emulator: Emulator;
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "abc-"));
+    emulator = await startEmulator({ turnaround: 30, answer });
+  });
+
+  afterEach(async () => {
+    await emulator.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  const connect = () =>
+    new Gembatch({
+      store: `sqlite:${folder}/gembatch.db`,
+      provider: gemini({ apiKey: "none", baseUrl: emulator.url }),
+      polling: { minInterval: "10ms" },
+      retry: { initialDelay: "10ms" },
+      logger: false,
+    });
+
+  it("send every round's prompts in one job, and a second start asks nothing", async () => {
+    const films = await readFilms(20);
+    const file = join(folder, "results.jsonl");
+    {
+      await using gembatch = connect();
+      const tasks = defineTasks(gembatch);
+      for (const task of tasks) await task.start(films);
+      await gembatch.onIdle();
+
+      const { failed, first } = await writeResults(results(gembatch, tasks, films), file);
+      expect(failed).toBe(0);
+      expect(first).toHaveLength(10);
+      const snapshot = await new Progress(gembatch, tasks, films, false).read({ exact: true });
+      expect(snapshot.complete).toBe(true);
+      expect(snapshot.tasks.map(({ done }) => done)).toEqual([20, 20, 20]);
+      expect(snapshot.jobs.map(({ prompts }) => prompts).at(-1)).toBe("A 20 · B 20 · C 20");
+      expect((await summaryOf(gembatch, snapshot, 80)).join("\n")).not.toContain("asked again");
+    }
+
+    const lines = readFileSync(file, "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Result);
+    expect(lines.map(({ title }) => title)).toEqual(films.map(({ title }) => title));
+    for (const { outputs, errors } of lines) {
+      expect(errors).toBeUndefined();
+      expect(outputs).toEqual({
+        A: expect.stringMatching(/, .+\.$/),
+        B: expect.stringMatching(/^See it for .+, in spite of .+\.$/),
+        C: { mood: expect.any(String), audience: expect.any(String), sure: expect.any(Boolean) },
+      });
+    }
+
+    // As many jobs as the deepest task has steps; 2 + 4 prompts and 1 to 3 more for each film; none twice.
+    expect(emulator.jobs()).toHaveLength(3);
+    expect(emulator.jobs()[0]!.rows).toBe(60);
+    expect(emulator.jobs()[1]!.rows).toBeGreaterThanOrEqual(60);
+    expect(emulator.ledger.totals.sentRows).toBeGreaterThan(20 * 7);
+    expect(emulator.ledger.totals.sentRows).toBeLessThanOrEqual(20 * 9);
+    expect(emulator.ledger.duplicatePrompts()).toEqual([]);
+
+    const sent = emulator.ledger.totals.sentRows;
+    await using again = connect();
+    const tasks = defineTasks(again);
+    expect((await new Progress(again, tasks, films, false).read()).complete).toBe(true);
+    for (const task of tasks) await task.start(films);
+    await again.onIdle();
+    expect(emulator.ledger.totals.sentRows).toBe(sent);
+  });
+
+  it("go on after an interruption, with more films too", async () => {
+    const few = await readFilms(5);
+    const more = await readFilms(8);
+    {
+      await using gembatch = connect();
+      for (const task of defineTasks(gembatch)) await task.start(few);
+      const worker = gembatch.worker();
+      while (emulator.jobs().length === 0) await worker.tick();
+    }
+    await using gembatch = connect();
+    const tasks = defineTasks(gembatch);
+    for (const task of tasks) await task.start(more);
+    await gembatch.onIdle();
+    expect(emulator.ledger.duplicatePrompts()).toEqual([]);
+    for await (const { errors } of results(gembatch, tasks, more)) expect(errors).toBeUndefined();
+  });
+
+  it("say what failed, and let the rest pass", async () => {
+    emulator.faults = { invalidJson: { times: 1 } };
+    const films = await readFilms(3);
+    await using gembatch = connect();
+    const tasks = defineTasks(gembatch);
+    for (const task of tasks) await task.start(films);
+    await gembatch.onIdle();
+    expect((await new Progress(gembatch, tasks, films, false).read()).complete).toBe(true);
+    const all = await Array.fromAsync(results(gembatch, tasks, films));
+    expect(all.flatMap(({ errors }) => Object.entries(errors ?? {}))).toEqual([["C", expect.stringMatching(/JSON/)]]);
+    expect(all.filter(({ outputs }) => "A" in outputs && "B" in outputs)).toHaveLength(3);
+    expect(tableOf(all, 100).filter((line) => line.includes("failed: "))).toHaveLength(1);
+  });
+
+  it("are shown within the width of the terminal", async () => {
+    const films = await readFilms(3);
+    await using gembatch = connect();
+    const tasks = defineTasks(gembatch);
+    const progress = new Progress(gembatch, tasks, films, false);
+    for (const task of tasks) await task.start(films);
+    const before = await progress.read();
+    // What is submitted is queued at once; a chain asks when its first turn runs.
+    expect(before.stats.requests.queued).toBe(3);
+    await gembatch.onIdle();
+    const after = await progress.read({ exact: true });
+    for (const columns of [60, 80, 120, 200]) {
+      for (const snapshot of [before, after]) {
+        for (const line of blockOf(snapshot, columns, "3 films, tasks A, B and C")) expect(textWidth(line)).toBeLessThan(columns);
+      }
+      for (const line of tableOf(await Array.fromAsync(results(gembatch, tasks, films)), columns))
+        expect(textWidth(line)).toBeLessThan(columns);
+    }
+    const block = blockOf(after, 80, "3 films").map(stripVTControlCharacters);
+    expect(block).toContainEqual(expect.stringMatching(/^ {2}A {2}2 prompts, callbacks .*█ {2}3 \/ 3$/));
+    expect(block).toContainEqual(expect.stringMatching(/^ {2}job 1 .* 9 prompts {2}done in .* A 3 · B 3 · C 3$/));
+    expect(lineOf(after).news).toMatch(/A 3\/3, B 3\/3, C 3\/3 .* 3 finished/);
+  });
+});
+
+describe("the films", () => {
+  it("are all there, mended where the records are broken", async () => {
+    const films = await readFilms();
+    expect(films).toHaveLength(3_201);
+    expect(films.every(({ title, year }) => typeof title === "string" && year >= 1900 && year <= 2011)).toBe(true);
+    expect(films.map(({ title }) => title)).toEqual(expect.arrayContaining(["Léon", "Caché", "300", "1941", "Untitled", "Alien³"]));
+    expect(films.find(({ title }) => title === "Wings")?.year).toBe(1927);
+  });
+
+  it("are told apart by their facts", async () => {
+    const films = await readFilms();
+    expect(new Set(films.map(facts)).size).toBe(films.length);
+    expect(facts(films[0]!)).not.toMatch(/null|undefined/);
+  });
+});
+
+describe("the options", () => {
+  it("have defaults that cost nothing", () => {
+    expect(readOptions([])).toEqual({ films: 3_201, live: false, fresh: false });
+    expect(readOptions(["--live"])).toEqual({ films: 25, live: true, fresh: false });
+    expect(readOptions(["--live", "--films", "7", "--fresh"])).toEqual({ films: 7, live: true, fresh: true });
+    expect(readOptions(["--help"])).toBe("help");
+    expect(mostItCosts(25)).toBeLessThan(0.1);
+  });
+
+  it.each([["--film"], ["film"], ["--films", "0"], ["--films", "x"], ["--films", "3202"], ["--films="], ["--films", "1.5"]])(
+    "refuse %s %s",
+    (...args) => {
+      expect(() => readOptions(args)).toThrow(/--film|'film'/);
+    },
+  );
+});
+
+describe("texts on a terminal", () => {
+  it("are cut and padded by columns", () => {
+    expect(textWidth("七人の侍")).toBe(8);
+    expect(textWidth("Amélie e\u0301 \x1b[1mbold\x1b[22m 🎬")).toBe(16);
+    expect(cut("七人の侍", 5)).toBe("七人…");
+    expect(cut("two\nlines", 20)).toBe("two lines");
+    expect(pad(cut("七人の侍", 4), 6)).toBe("七…   ");
+  });
+});

@@ -1,7 +1,7 @@
 /**
  * (f) Mean chain latency against the lower bound, in virtual time. Prints one line of JSON: for every scenario the bound and what the policies reach. The mean of a policy is
  * n·E[T] plus its measured waits: the drawn turnarounds of a chain's jobs average n·E[T] under any policy, so leaving their chance out
- * changes no mean and takes most of the noise away. `node bench/latency.ts [repetitions] [quick]`
+ * changes no mean and takes most of the noise away. `node bench/latency.ts [repetitions] [quick] [part] [parts]`: virtual time does not mind a busy machine, so parts may run side by side.
  *
  * @module
  */
@@ -12,6 +12,7 @@ import { randomOf, scenarios } from "./latency-scenarios.ts";
 
 /** One scenario's figures in minutes, ready to print. */
 export interface LatencyRow {
+  index: number;
   arrivals: string;
   turnaround: string;
   steps: number;
@@ -26,9 +27,10 @@ export interface LatencyRow {
 }
 
 if (import.meta.main) {
-  const [repetitions, quick] = numbers(3, 0);
+  const [repetitions, quick, part, parts] = numbers(2, 0, 0, 1);
   const rows: LatencyRow[] = [];
-  for (const scenario of scenarios(quick === 1)) {
+  for (const [index, scenario] of scenarios(quick === 1).entries()) {
+    if (index % parts !== part) continue;
     const bounds: number[] = [];
     const engine: Measured[] = [];
     const python: Measured[] = [];
@@ -42,6 +44,7 @@ if (import.meta.main) {
     const reached = (measured: readonly Measured[]) => (steps * turnaround.mean + mean(measured.map(({ waits }) => waits))) / 60_000;
     const bound = mean(bounds) / 60_000;
     const row: LatencyRow = {
+      index,
       arrivals: arrivals.name,
       turnaround: turnaround.name,
       steps,

@@ -53,7 +53,8 @@ export class ZeroProvider implements Provider {
     return { ref: input.token };
   }
 
-  async createJob(input: JobInput): Promise<ProviderJob> {
+  async createJob(input: JobInput, _staged: StagedInput, { beforeSend }: { beforeSend: () => Promise<boolean> }): Promise<ProviderJob> {
+    await beforeSend();
     this.jobs += 1;
     return this.#job(input.token);
   }

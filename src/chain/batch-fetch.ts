@@ -3,8 +3,9 @@ import type { Provider } from "../core/provider.ts";
 import { fromHeaders } from "./call-options.ts";
 import type { CallOptions } from "./context.ts";
 import { parsePromptUrl, type PromptTarget } from "./prompt-url.ts";
-import { sendPrompt } from "./requests.ts";
-import { turnStorage, type Turn } from "./turn.ts";
+import { parseBody, sendPrompt } from "./requests.ts";
+import { storedResponse, type Answer } from "./stored-response.ts";
+import { never, turnStorage, type Turn } from "./turn.ts";
 
 export interface BatchFetchOptions {
   /** The turn whose run the prompts belong to; by default the one that the calling code runs in. */
@@ -35,13 +36,25 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
         hint: "Use it inside the function of gembatch.chain() or gembatch.handler().",
       });
     }
+    const slot = scope?.turn === turn ? scope.slot : undefined;
+    if (slot?.answer) {
+      const stored = slot.answer;
+      slot.answer = undefined;
+      return storedResponse(stored);
+    }
     const call = fromHeaders(headersOf(input, init));
-    const body = parseBody(typeof init?.body === "string" ? init.body : await new Request(input, init).text());
+    const text = typeof init?.body === "string" ? init.body : await new Request(input, init).text();
     const provider = options.providerFor(target.api);
     // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.
-    const send = () => answer(turn, provider, target, body, call, options.maxAttempts);
+    const send = () => answer(turn, provider, target, text, call, options.maxAttempts);
+    const openBefore = turn.openWaits;
     try {
-      return await (scope?.turn === turn ? send() : turnStorage.run({ turn, prefix: "", inStep: false }, send));
+      const answered = scope?.turn === turn ? send() : turnStorage.run({ turn, prefix: "", inStep: false }, send);
+      if (slot?.park && turn.openWaits > openBefore) {
+        slot.park(answered);
+        return await never();
+      }
+      return storedResponse(await answered);
     } catch (error) {
       if (options.failures === "throw" || !GembatchError.is(error)) throw error;
       return errorResponse(error);
@@ -49,46 +62,40 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
   };
 }
 
-async function answer(
-  turn: Turn,
-  provider: Provider,
-  target: PromptTarget,
-  body: Record<string, unknown>,
-  options: CallOptions,
-  maxAttempts: number,
-): Promise<Response> {
-  const { model } = target;
+/** Not async functions: what waits for an answer must not keep the prompt in memory. */
+function answer(turn: Turn, provider: Provider, target: PromptTarget, text: string, options: CallOptions, maxAttempts: number): Promise<Answer> {
+  const { model, sse } = target;
   switch (target.method) {
     case "generateContent":
-      return jsonResponse(await sendPrompt(turn, { provider, model, method: "generateContent", body, options }, maxAttempts));
-    case "streamGenerateContent": {
-      const text = await sendPrompt(turn, { provider, model, method: "generateContent", body, options }, maxAttempts);
-      return target.sse ? new Response(`data: ${text}\n\n`, { headers: { "content-type": "text/event-stream" } }) : jsonResponse(`[${text}]`);
-    }
-    case "embedContent": {
-      return jsonResponse(await sendPrompt(turn, { provider, model, method: "embedContent", body, options }, maxAttempts));
-    }
-    case "batchEmbedContents": {
-      const items = Array.isArray(body["requests"]) ? (body["requests"] as Record<string, unknown>[]) : [];
-      const texts = await Promise.all(
-        items.map((item, index) =>
-          sendPrompt(
-            turn,
-            {
-              provider,
-              model,
-              method: "embedContent",
-              body: item,
-              options: options.key === undefined || items.length === 1 ? options : { ...options, key: `${options.key}/${index}` },
-            },
-            maxAttempts,
-          ),
-        ),
+      return sendPrompt(turn, { provider, model, method: "generateContent", text, options }, maxAttempts).then(json);
+    case "streamGenerateContent":
+      return sendPrompt(turn, { provider, model, method: "generateContent", text, options }, maxAttempts).then((response) =>
+        sse ? { text: `data: ${response}\n\n`, contentType: "text/event-stream" } : json(`[${response}]`),
       );
-      const embeddings = texts.map((text) => (JSON.parse(text) as { embedding?: unknown }).embedding ?? {});
-      return jsonResponse(JSON.stringify({ embeddings }));
-    }
+    case "embedContent":
+      return sendPrompt(turn, { provider, model, method: "embedContent", text, options }, maxAttempts).then(json);
+    case "batchEmbedContents":
+      return embedAll(turn, provider, model, text, options, maxAttempts).then((responses) => {
+        const embeddings = responses.map((response) => (JSON.parse(response) as { embedding?: unknown }).embedding ?? {});
+        return json(JSON.stringify({ embeddings }));
+      });
   }
+}
+
+/** One request per content: that is what a row of an embedding job holds. */
+function embedAll(turn: Turn, provider: Provider, model: string, text: string, options: CallOptions, maxAttempts: number): Promise<string[]> {
+  const { requests } = parseBody(text);
+  const items = Array.isArray(requests) ? (requests as unknown[]) : [];
+  return Promise.all(
+    items.map((item, index) => {
+      const own = options.key === undefined || items.length === 1 ? options : { ...options, key: `${options.key}/${index}` };
+      return sendPrompt(turn, { provider, model, method: "embedContent", text: JSON.stringify(item), options: own }, maxAttempts);
+    }),
+  );
+}
+
+function json(text: string): Answer {
+  return { text, contentType: "application/json" };
 }
 
 function headersOf(input: string | URL | Request, init: RequestInit | undefined): Headers {
@@ -96,32 +103,17 @@ function headersOf(input: string | URL | Request, init: RequestInit | undefined)
   return init.headers instanceof Headers ? init.headers : new Headers(init.headers);
 }
 
-function parseBody(text: string): Record<string, unknown> {
-  try {
-    const body: unknown = JSON.parse(text);
-    if (typeof body === "object" && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
-  } catch {
-    // Reported below.
-  }
-  throw new GembatchError("invalid_argument", "The body of a prompt must be a JSON object.");
-}
-
-function jsonResponse(text: string, status = 200): Response {
-  return new Response(text, { status, headers: { "content-type": "application/json" } });
-}
-
 /** The failure as Google's APIs would say it. */
 function errorResponse(error: GembatchError): Response {
-  const status = error.code === "request_cancelled" ? 499 : 400;
-  return jsonResponse(
-    JSON.stringify({
-      error: {
-        code: status,
-        message: error.message,
-        status: status === 499 ? "CANCELLED" : "FAILED_PRECONDITION",
-        details: [{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason: error.code.toUpperCase(), domain: "gembatch" }],
-      },
-    }),
-    status,
-  );
+  const cancelled = error.code === "request_cancelled";
+  const status = cancelled ? 499 : 400;
+  const body = {
+    error: {
+      code: status,
+      message: error.message,
+      status: cancelled ? "CANCELLED" : "FAILED_PRECONDITION",
+      details: [{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason: error.code.toUpperCase(), domain: "gembatch" }],
+    },
+  };
+  return storedResponse(json(JSON.stringify(body)), status);
 }

@@ -6,7 +6,8 @@ import type { Logger } from "../core/log.ts";
 import { toHeaders } from "./call-options.ts";
 import type { BatchModels, CallOptions, Callable, ChainContext } from "./context.ts";
 import type { Registry } from "./definition.ts";
-import { entryValue, turnStorage, type Turn } from "./turn.ts";
+import type { Answer } from "./stored-response.ts";
+import { entryValue, turnStorage, type Turn, type TurnScope } from "./turn.ts";
 
 /** What every context of a gembatch shares. */
 export interface ContextParts {
@@ -61,14 +62,34 @@ export function createContext(turn: Turn, parts: ContextParts): ChainContext {
 
 /** The official models with our options as a second argument; they travel to the fetch as headers. */
 function createModels(models: Models, turn: Turn): BatchModels {
-  // The turn of this context, wherever the call comes from: an emitter or a pool may have lost the async context.
-  const inTurn = <T>(fn: () => T): T => (turnStorage.getStore()?.turn === turn ? fn() : turnStorage.run({ turn, prefix: "", inStep: false }, fn));
-  const own: Pick<BatchModels, "generateContent" | "generateContentStream" | "embedContent"> = {
-    generateContent: (params, options) => inTurn(() => models.generateContent(withOptions(params, options))),
-    generateContentStream: (params, options) => inTurn(() => models.generateContentStream(withOptions(params, options))),
-    embedContent: (params, options) => inTurn(() => models.embedContent(withOptions(params, options))),
+  const own: Pick<BatchModels, "generateContent" | "generateContentStream" | "embedContent"> & { __proto__: Models } = {
+    __proto__: models,
+    generateContent: (params, options) => callSdk(turn, () => models.generateContent(withOptions(params, options))),
+    generateContentStream: (params, options) => callSdk(turn, () => models.generateContentStream(withOptions(params, options))),
+    embedContent: (params, options) => callSdk(turn, () => models.embedContent(withOptions(params, options))),
   };
-  return Object.assign(Object.create(models) as Models, own);
+  return own as unknown as BatchModels;
+}
+
+/**
+ * Calls the SDK in the turn of this context, wherever the call comes from: an emitter or a pool may have lost the async context. An answer that is recorded
+ * goes straight through. For one that is not, the SDK's half-done call is dropped and made again with the answer, so that a waiting run keeps
+ * its own code in memory and not the SDK's.
+ */
+async function callSdk<T>(turn: Turn, call: () => Promise<T>): Promise<T> {
+  const current = turnStorage.getStore();
+  const scope = current?.turn === turn ? current : { turn, prefix: "", inStep: false };
+  const first = await firstPass(scope, call);
+  if ("value" in first) return first.value;
+  const answer = await first.answered;
+  return turnStorage.run({ ...scope, slot: { answer } }, call);
+}
+
+function firstPass<T>(scope: TurnScope, call: () => Promise<T>): Promise<{ value: T } | { answered: Promise<Answer> }> {
+  return new Promise((resolve, reject) => {
+    const park = (answered: Promise<Answer>) => resolve({ answered });
+    turnStorage.run({ ...scope, slot: { park } }, call).then((value) => resolve({ value }), reject);
+  });
 }
 
 function withOptions<P extends { config?: { httpOptions?: { headers?: Record<string, string> } } }>(params: P, options: CallOptions | undefined): P {

@@ -12,8 +12,8 @@ export interface Prompt {
   provider: Provider;
   model: string;
   method: Method;
-  /** The parsed REST body. */
-  body: Record<string, unknown>;
+  /** The REST body. */
+  text: string;
   options: CallOptions;
 }
 
@@ -28,7 +28,7 @@ export interface PreparedRequest {
 export function prepareRequest(prompt: Prompt, defaults: { priority: number; maxAttempts: number }): PreparedRequest {
   const { provider, method, options } = prompt;
   // The tier is ours to choose, and the model is the lane's: neither belongs into a batch row.
-  const { serviceTier: _tier, model: _model, ...body } = prompt.body;
+  const { serviceTier: _tier, model: _model, ...body } = parseBody(prompt.text);
   const lane: Lane = { provider: provider.name, model: provider.normalizeModel(prompt.model), method };
   const canonical = canonicalJson(body);
   const bytes = Buffer.byteLength(canonical);
@@ -53,11 +53,33 @@ export function prepareRequest(prompt: Prompt, defaults: { priority: number; max
   };
 }
 
-/** Sends a prompt as a request of this turn's run; resolves with the raw REST response text, rejects with the typed failure. */
-export async function sendPrompt(turn: Turn, prompt: Prompt, maxAttempts: number): Promise<string> {
-  const { base, fingerprint, request } = prepareRequest(prompt, { priority: turn.run.priority, maxAttempts });
-  const entry = await turn.wait("request", base, fingerprint, () => ({ entry: { request } }), prompt.options.onChange ?? "reuse");
-  return answerText(entry);
+/**
+ * Sends a prompt as a request of this turn's run; resolves with the raw REST response text, rejects with the typed failure. Not an async function: what
+ * waits for the answer must not keep the prompt in memory.
+ */
+export function sendPrompt(turn: Turn, prompt: Prompt, maxAttempts: number): Promise<string> {
+  const { text, model, method, options } = prompt;
+  // A prompt without a name is recognised by the digest of its very text, which is cheaper than the canonical one and enough at a replay.
+  const raw = options.key === undefined ? digest(`${model}:${method}\n${text}`) : undefined;
+  const known = raw === undefined ? undefined : turn.baseOf(raw);
+  if (known !== undefined) return turn.wait("request", known, raw!, () => ({ entry: prepareRequest(prompt, defaultsOf(turn, maxAttempts)) })).then(answerText);
+  const { base, fingerprint, request } = prepareRequest(prompt, defaultsOf(turn, maxAttempts));
+  const onChange = raw === undefined ? (options.onChange ?? "reuse") : undefined;
+  return turn.wait("request", base, raw ?? fingerprint, () => ({ entry: { request } }), onChange).then(answerText);
+}
+
+function defaultsOf(turn: Turn, maxAttempts: number): { priority: number; maxAttempts: number } {
+  return { priority: turn.run.priority, maxAttempts };
+}
+
+export function parseBody(text: string): Record<string, unknown> {
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body === "object" && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
+  } catch {
+    // Reported below.
+  }
+  throw new GembatchError("invalid_argument", "The body of a prompt must be a JSON object.");
 }
 
 /** The REST response of a settled request, with ids where the model left function calls without one. */

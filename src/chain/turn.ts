@@ -4,6 +4,7 @@ import { digest, toJson } from "../core/json.ts";
 import type { ClaimedRun, CommitResult, Entry, EntryKind, NewEntry, NewRun, TurnCommit, TurnOutcome } from "../core/store.ts";
 import type { OnChange } from "./context.ts";
 import type { Definition } from "./definition.ts";
+import type { Answer } from "./stored-response.ts";
 
 /** Which turn the running code belongs to; follows every await. */
 export interface TurnScope {
@@ -12,6 +13,17 @@ export interface TurnScope {
   prefix: string;
   /** Inside `step()`: waits of the run are not possible here. */
   inStep: boolean;
+  /** The call of our facade that the official SDK is working on. */
+  slot?: CallSlot;
+}
+
+/**
+ * Lets the memory of an SDK's half-done call go while its answer is awaited: the first pass parks the answer and is dropped, a second pass
+ * is given it.
+ */
+export interface CallSlot {
+  park?: (answered: Promise<Answer>) => void;
+  answer?: Answer | undefined;
 }
 
 export const turnStorage = new AsyncLocalStorage<TurnScope>();
@@ -42,6 +54,9 @@ interface OpenWait {
   resolve: (entry: Entry) => void;
 }
 
+/** What an empty waiting turn takes, measured. */
+const baseWeight = 6_000;
+
 /** Rounds (macrotasks) without a new call after which a turn with open waits is over. */
 const quietRounds = 2;
 
@@ -61,7 +76,8 @@ export class Turn {
   /** Latest first once sorted: the earliest settlement is released next. */
   readonly #releases: { entry: Entry; wait: OpenWait }[] = [];
   #releasesSorted = true;
-  readonly #notes = new Set<string>();
+  #notes: Set<string> | undefined;
+  #bases: Map<string, string> | undefined;
   #entries: NewEntry[] = [];
   #starts: NewRun[] = [];
   #nextNo = 0;
@@ -80,6 +96,8 @@ export class Turn {
   #afterEnd = 0;
   /** An edited prompt was asked anew on purpose: what follows it may differ from history. */
   #redone = false;
+  /** Characters of all answers that the code was given. */
+  #handedOut = 0;
   #over = false;
   #lost = false;
   #abort: AbortController | undefined;
@@ -158,6 +176,11 @@ export class Turn {
     return this.#result !== undefined;
   }
 
+  /** Waits without a result so far. */
+  get openWaits(): number {
+    return this.#open.size;
+  }
+
   get stepsRunning(): number {
     return this.#steps;
   }
@@ -214,6 +237,11 @@ export class Turn {
     }
   }
 
+  /** Bytes that a waiting turn keeps in memory, roughly: its own, and twice the text that its code was given. */
+  get weight(): number {
+    return baseWeight + 2 * (this.run.input.length + this.#handedOut);
+  }
+
   /** Drops what a waiting turn keeps in memory for nothing: answers that were handed out. */
   slim(): void {
     for (const key of this.#asked) {
@@ -233,6 +261,7 @@ export class Turn {
   }
 
   note(text: string): void {
+    this.#notes ??= new Set();
     this.#notes.add(text);
   }
 
@@ -266,6 +295,17 @@ export class Turn {
       if (asked.entry?.seq !== undefined) this.#release(asked.entry, wait);
       else this.#open.set(asked.key, wait);
     });
+  }
+
+  /** The key that a prompt of this exact text was recorded under, without scope and count. */
+  baseOf(fingerprint: string): string | undefined {
+    if (!this.#bases) {
+      this.#bases = new Map();
+      for (const { kind, key, fingerprint: recorded } of this.#history.values()) {
+        if (kind === "request") this.#bases.set(recorded, key.slice(key.lastIndexOf("/") + 1).split("#")[0]!);
+      }
+    }
+    return this.#bases.get(fingerprint);
   }
 
   /** Something that settles at once and is given back at every later turn: the time, a start. */
@@ -411,6 +451,7 @@ export class Turn {
     this.#releasesSorted = true;
     const next = this.#releases.pop()!;
     if (this.#replayed > 0) this.#replayed -= 1;
+    this.#handedOut += next.entry.value?.length ?? 0;
     next.wait.resolve(next.entry);
   }
 
@@ -460,7 +501,7 @@ export class Turn {
       entries,
       starts,
       code: this.definition.code,
-      notes: [...this.#notes],
+      notes: [...(this.#notes ?? [])],
       outcome,
     };
     for (const { key, kind, fingerprint, settled } of entries) {
@@ -470,7 +511,7 @@ export class Turn {
       this.#asked.add(key);
       this.#nextNo += 1;
     }
-    this.#notes.clear();
+    this.#notes = undefined;
     return commit;
   }
 }

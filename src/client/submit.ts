@@ -74,7 +74,7 @@ export async function submit(
   const turn = turnStorage.getStore()?.turn;
   const { provider, settings } = session.parts;
   const prepared = prepareRequest(
-    { provider, model: checkModel(model), method: methodOf(request), body: JSON.parse(toJson(request, "The request")) as Record<string, unknown>, options: callOptions },
+    { provider, model: checkModel(model), method: methodOf(request), text: toJson(request, "The request"), options: callOptions },
     { priority: turn?.run.priority ?? 0, maxAttempts: settings.retry.maxAttempts },
   );
   const input = toJson(params, `The params of handler "${definition.name}"`);

@@ -11,8 +11,8 @@ import type { PipelineContext, StageResult } from "./stage.ts";
 export interface RunPolicy {
   /** Turns executed at once. */
   concurrency: number;
-  /** Waiting turns whose code is kept in memory, so that their next turn need not replay. A cache: losing one costs time only. */
-  parked: number;
+  /** Bytes for waiting turns that are kept in memory so that their next turn need not replay. A cache: losing one costs time only. */
+  parkedBytes: number;
   maxTurnMs: number;
   /** Entries that one run may have. */
   maxEntries: number;
@@ -41,7 +41,8 @@ export class RunStage {
   readonly #commits: CommitGroup;
   readonly #host: TurnHost;
   readonly #active = new Map<Turn, Promise<void>>();
-  readonly #parked = new Map<string, { turn: Turn; since: number }>();
+  readonly #parked = new Map<string, { turn: Turn; since: number; bytes: number }>();
+  #parkedBytes = 0;
   readonly #grace = new Map<string, number>();
 
   constructor(context: PipelineContext, policy: RunPolicy, parts: RunParts) {
@@ -174,27 +175,36 @@ export class RunStage {
 
   #park(turn: Turn): void {
     const now = this.#context.clock.monotonic();
-    if (this.#parked.size >= this.#policy.parked) {
+    const bytes = turn.weight;
+    // All runs come round in turn: whoever made room for the newest would drop just the one that is needed next.
+    if (this.#parkedBytes + bytes > this.#policy.parkedBytes) {
       const [oldest] = this.#parked;
       if (!oldest || now - oldest[1].since < parkedMaxAgeMs) return;
-      this.#parked.delete(oldest[0]);
+      this.#unpark(oldest[0]);
     }
     turn.slim();
-    this.#parked.set(turn.run.id, { turn, since: now });
+    this.#parked.set(turn.run.id, { turn, since: now, bytes });
+    this.#parkedBytes += bytes;
   }
 
   /** The run's turn, if nobody else has had the run in between. */
   #takeParked(run: ClaimedRun): Turn | undefined {
-    const parked = this.#parked.get(run.id);
+    const turn = this.#unpark(run.id);
+    return turn?.run.epoch === run.epoch - 1 && run.attempts === 0 ? turn : undefined;
+  }
+
+  #unpark(run: string): Turn | undefined {
+    const parked = this.#parked.get(run);
     if (!parked) return undefined;
-    this.#parked.delete(run.id);
-    return parked.turn.run.epoch === run.epoch - 1 && run.attempts === 0 ? parked.turn : undefined;
+    this.#parked.delete(run);
+    this.#parkedBytes -= parked.bytes;
+    return parked.turn;
   }
 
   /** A call came after its turn was over: the run gets another turn, its chain a longer grace from now on. */
   #late(turn: Turn): void {
     const { id, chain, epoch } = turn.run;
-    this.#parked.delete(id);
+    this.#unpark(id);
     const step = this.#grace.get(chain) ?? 0;
     if (step === 0) {
       this.#context.log.warn(`Chain "${chain}" went on after its turn was over: it awaits I/O outside of step(). Nothing is lost, but its turns wait longer from now on.`, {

@@ -53,8 +53,11 @@ export interface LaunchOptions {
 export interface WorkerOptions {
   /** Turns executed at once. Default 1,024. */
   concurrency?: number;
-  /** Waiting turns kept in memory so that they need not replay; about 13 KB each. Default 5,000; 0 for none. */
-  parked?: number;
+  /**
+   * Bytes for waiting turns that are kept in memory so that they need not replay: 6 KB each and twice the texts they hold. A cache that is never needed, only fast.
+   * Default 128 MB, some 20,000 small runs; 0 for none.
+   */
+  parkedBytes?: number;
   /** A turn that awaits something that is not a step, with nothing of gembatch to wait for, fails after this. Default `"5m"`. */
   maxTurn?: Duration;
   /** Prompts, steps and waits of one run at most. Default 10,000. */
@@ -87,7 +90,7 @@ export function resolveSettings(options: SettingsOptions): Settings {
   refuseUnknown(polling, ["minInterval", "maxInterval"], "polling");
   refuseUnknown(retry, ["maxAttempts", "initialDelay", "maxDelay"], "retry");
   refuseUnknown(launch, ["deadline", "settle"], "launch");
-  refuseUnknown(worker, ["concurrency", "parked", "maxTurn", "maxEntries", "lease"], "worker");
+  refuseUnknown(worker, ["concurrency", "parkedBytes", "maxTurn", "maxEntries", "lease"], "worker");
   const settings: Settings = {
     batching: {
       maxRequests: parseCount(batching.maxRequests ?? 50_000, "batching.maxRequests"),
@@ -111,7 +114,7 @@ export function resolveSettings(options: SettingsOptions): Settings {
     },
     run: {
       concurrency: parseCount(worker.concurrency ?? 1_024, "worker.concurrency"),
-      parked: parseCount(worker.parked ?? 5_000, "worker.parked", 0),
+      parkedBytes: parseCount(worker.parkedBytes ?? 128_000_000, "worker.parkedBytes", 0),
       maxTurnMs: parseDuration(worker.maxTurn ?? "5m", "worker.maxTurn"),
       maxEntries: parseCount(worker.maxEntries ?? 10_000, "worker.maxEntries"),
     },

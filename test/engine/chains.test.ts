@@ -20,9 +20,9 @@ describe("a chain", () => {
   });
 
   it("replays the same with and without turns kept in memory", async () => {
-    for (const parked of [0, 100]) {
+    for (const parkedBytes of [0, 1_000_000]) {
       let calls = 0;
-      await using kit = createTestKit({ worker: { parked } });
+      await using kit = createTestKit({ worker: { parkedBytes } });
       const chain = kit.gembatch.chain("count", async ({ models, random, now, step }, n: number) => {
         calls += 1;
         const before = [random(), now()];
@@ -35,12 +35,12 @@ describe("a chain", () => {
       await kit.run();
       expect(await run.result()).toMatchObject({ a: "<a1>", stepped: { stepped: "<a1>" } });
       expect(kit.provider.jobs).toHaveLength(2);
-      expect(calls).toBe(parked === 0 ? 3 : 1);
+      expect(calls).toBe(parkedBytes === 0 ? 3 : 1);
     }
   });
 
   it("asks parallel prompts in one job and races to the same winner at every replay", async () => {
-    await using kit = createTestKit({ worker: { parked: 0 } });
+    await using kit = createTestKit({ worker: { parkedBytes: 0 } });
     const winners: string[] = [];
     const chain = kit.gembatch.chain("race", async ({ models }) => {
       const winner = await Promise.race(["x", "y", "z"].map(async (text) => (await models.generateContent(ask(text))).text!));
@@ -56,7 +56,7 @@ describe("a chain", () => {
   });
 
   it("tells equal prompts apart by their order, and by scope", async () => {
-    await using kit = createTestKit({ worker: { parked: 0 } });
+    await using kit = createTestKit({ worker: { parkedBytes: 0 } });
     const chain = kit.gembatch.chain("twice", async ({ models, scope }) => {
       const texts = await Promise.all([
         models.generateContent(ask("same")),
@@ -126,7 +126,7 @@ describe("a chain", () => {
   });
 
   it("is held when the same code asks for something else, and shows both prompts", async () => {
-    await using kit = createTestKit({ worker: { parked: 0 } });
+    await using kit = createTestKit({ worker: { parkedBytes: 0 } });
     let n = 0;
     const chain = kit.gembatch.chain("moody", async ({ models }) => {
       n += 1;
@@ -179,7 +179,7 @@ describe("a chain", () => {
       ["reuse", "<v1>"],
       ["redo", "<v2>"],
     ] as const) {
-      await using kit = createTestKit({ worker: { parked: 0 } });
+      await using kit = createTestKit({ worker: { parkedBytes: 0 } });
       let version = 1;
       const chain = kit.gembatch.chain("keyed", async ({ models }) => {
         const first = await models.generateContent(ask(`v${version}`), { key: "first", onChange });
@@ -258,7 +258,7 @@ describe("a chain", () => {
 
   it("gives function calls without an id the same id at every replay", async () => {
     await using kit = createTestKit({
-      worker: { parked: 0 },
+      worker: { parkedBytes: 0 },
       answer: (prompt) => (prompt === "call" ? { response: { candidates: [{ finishReason: "STOP", content: { parts: [{ functionCall: { name: "f", args: {} } }] } }] } } : "ok"),
     });
     const ids: unknown[] = [];
@@ -275,7 +275,7 @@ describe("a chain", () => {
   });
 
   it("runs a step once however often the chain is replayed", async () => {
-    await using kit = createTestKit({ worker: { parked: 0 } });
+    await using kit = createTestKit({ worker: { parkedBytes: 0 } });
     let executed = 0;
     const chain = kit.gembatch.chain("steps", async ({ models, step }) => {
       const id = await step("insert", async () => (executed += 1));
@@ -403,7 +403,7 @@ describe("starting", () => {
   });
 
   it("inside a turn happens once, with the turn", async () => {
-    await using kit = createTestKit({ worker: { parked: 0 } });
+    await using kit = createTestKit({ worker: { parkedBytes: 0 } });
     const child = kit.gembatch.chain("fire", async ({ models }, n: number) => (await models.generateContent(ask(`child ${n}`))).text);
     const parent = kit.gembatch.chain("starter", async ({ models }) => {
       const handle = await child.start(1);

@@ -274,7 +274,7 @@ describe("operating", () => {
   });
 
   it("retries a failed run from where it is: what was answered is not asked again", async () => {
-    await using kit = createTestKit({ worker: { parked: 0 } });
+    await using kit = createTestKit({ worker: { parkedBytes: 0 } });
     let broken = true;
     const chain = kit.gembatch.chain("mends", async ({ models }) => {
       const a = await models.generateContent({ model: "gemini-2.5-flash", contents: "a" });

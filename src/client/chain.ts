@@ -10,7 +10,7 @@ import type { NewRun } from "../core/store.ts";
 import { mapRuns, type MapItem, type MapOptions } from "./map-runs.ts";
 import { RunHandle } from "./run-handle.ts";
 import type { Session } from "./session.ts";
-import { commitStarts, startMany } from "./start-many.ts";
+import { commitStart, startMany } from "./start-many.ts";
 
 export interface StartOptions {
   /** Idempotence: the same id is the same run for ever, whoever starts it how often. Default: a new id. */
@@ -52,9 +52,8 @@ export class Chain<Input, Output> implements Callable<Input, Output> {
       });
       return new RunHandle(this.#session, JSON.parse(id ?? '""') as string);
     }
-    const store = await this.#session.store();
     const run = this.#newRun(input, options.id ?? this.#newId(), options.priority ?? 0);
-    await commitStarts(this.#session, store, [run]);
+    await commitStart(this.#session, run);
     return new RunHandle(this.#session, run.id);
   }
 

@@ -9,10 +9,11 @@ import { defaultPrices, type Price } from "../core/pricing.ts";
 import type { Provider } from "../core/provider.ts";
 import type { Store } from "../core/store.ts";
 import { resolveSettings, type SettingsOptions } from "../worker/settings.ts";
-import { Chain } from "./chain.ts";
+import { Chain, checkRunId } from "./chain.ts";
 import { connectProvider, connectStore } from "./connect.ts";
 import { consoleLogger, isLogLevel, type LogLevel } from "./console-logger.ts";
 import { Batches, Requests, Runs } from "./lists.ts";
+import { RunHandle } from "./run-handle.ts";
 import { Session } from "./session.ts";
 import { readStats, type Stats } from "./stats.ts";
 import { submit, type EmbedContentRequest, type GenerateContentRequest, type Handler, type HandlerFunction, type SubmitOptions } from "./submit.ts";
@@ -96,6 +97,11 @@ export class Gembatch implements AsyncDisposable {
     ...rest: undefined extends Params ? [params?: Params, options?: SubmitOptions] : [params: Params, options?: SubmitOptions]
   ): Promise<string> {
     return submit(this.#session, request, model, handler, rest[0], rest[1]);
+  }
+
+  /** The run with this id: of a chain, or of a submitted prompt (then its result is what the handler returned). */
+  run(id: string): RunHandle<unknown> {
+    return new RunHandle(this.#session, checkRunId(id));
   }
 
   /** A worker of this process, to start, stop or tick. A script that awaits results needs none. */

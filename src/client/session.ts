@@ -10,6 +10,7 @@ import { ProviderError } from "../core/provider.ts";
 import type { Store } from "../core/store.ts";
 import type { Settings } from "../worker/settings.ts";
 import { Worker } from "../worker/worker.ts";
+import { StartGroup } from "./start-group.ts";
 import { Waiters } from "./waiters.ts";
 
 /** How often "is anything left?" is asked. */
@@ -31,6 +32,7 @@ export class Session {
   readonly parts: SessionParts;
   readonly registry = new Registry();
   readonly waiters: Waiters;
+  readonly starts: StartGroup;
   readonly #workers = new Set<Worker>();
   #opening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -39,6 +41,10 @@ export class Session {
   constructor(parts: SessionParts) {
     this.parts = parts;
     this.waiters = new Waiters(parts.store, parts.clock);
+    this.starts = new StartGroup(
+      async () => this.store(),
+      () => parts.clock.now(),
+    );
   }
 
   /** The open store. Opens it at first use, so that a program can be loaded without touching the disk. */

@@ -64,17 +64,25 @@ async function renewHold(session: Session, hold: () => Promise<void>, ended: Abo
   }
 }
 
-/** Starts these runs; throws `run_conflict` if an id is taken by a run of something else. Returns how many are new. */
-export async function commitStarts(session: Session, store: Store, runs: NewRun[]): Promise<number> {
+/** Starts one run, together with others of the same moment; throws if its id is taken by a run of something else. */
+export async function commitStart(session: Session, run: NewRun): Promise<void> {
+  const outcome = await session.starts.start(run);
+  session.wake();
+  if (outcome === "conflict") throw conflictOf(run);
+}
+
+/** Starts these runs; throws if an id is taken by a run of something else. Returns how many are new. */
+async function commitStarts(session: Session, store: Store, runs: NewRun[]): Promise<number> {
   const outcomes = await store.startRuns({ now: session.parts.clock.now(), runs });
   session.wake();
   const conflict = outcomes.indexOf("conflict");
-  if (conflict >= 0) {
-    const { id } = runs[conflict]!;
-    throw new GembatchError("run_conflict", `Run ${JSON.stringify(id)} exists already with another input or chain.`, {
-      hint: "An id stands for one input for ever: use another id, or the id without a change of input.",
-      details: { id },
-    });
-  }
+  if (conflict >= 0) throw conflictOf(runs[conflict]!);
   return outcomes.filter((outcome) => outcome === "started").length;
+}
+
+function conflictOf({ id }: NewRun): GembatchError {
+  return new GembatchError("run_conflict", `Run ${JSON.stringify(id)} exists already with another input or chain.`, {
+    hint: "An id stands for one input for ever: use another id, or the id without a change of input.",
+    details: { id },
+  });
 }

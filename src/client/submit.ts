@@ -18,7 +18,7 @@ import { digest, toJson } from "../core/json.ts";
 import type { NewRun } from "../core/store.ts";
 import { checkRunId } from "./chain.ts";
 import type { Session } from "./session.ts";
-import { commitStarts } from "./start-many.ts";
+import { commitStart } from "./start-many.ts";
 
 /** The REST body of generateContent. */
 export interface GenerateContentRequest {
@@ -96,10 +96,9 @@ export async function submit(
     });
     return JSON.parse(value ?? '""') as string;
   }
-  const store = await session.store();
   const { clock, random } = session.parts;
   const start = givenId === undefined ? { ...run, id: timeOrderedId(clock.now(), random) } : run;
-  await commitStarts(session, store, [start]);
+  await commitStart(session, start);
   return start.id;
 }
 

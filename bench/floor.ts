@@ -2,7 +2,7 @@
  * (b) The floor of (a): the same rows in the same tables, in the same transactions with the same group sizes, by bare prepared statements. It does what
  * any engine must (start runs, claim them, read what settled, write the next requests, move them into a batch, read their bodies for
  * sending, write the answers, wake the runs, write the outputs) and nothing else: no code of a user runs, nothing is parsed, hashed, checked,
- * counted or fenced beyond the state in the row. `node bench/floor.ts [runs] [steps]`
+ * counted or fenced beyond the state in the row. `node bench/floor.ts [runs] [steps] [warm]`
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { databaseMb, numbers, peakMb, report, Stopwatch, workFolder } from "./me
 import { bodyOf, promptOf } from "./rows.ts";
 import { answer, answerText } from "./zero-provider.ts";
 
-const [runs, steps] = numbers(500, 6);
+const [runs, steps, warm] = numbers(500, 6, 0);
 const path = join(workFolder(), "floor.db");
 const database = new DatabaseSync(path);
 database.exec(`
@@ -61,6 +61,8 @@ const insertOutcome = sql(`INSERT INTO run_outcomes (no, output) VALUES (?, ?)`)
 for (const statement of [claim, history, members]) statement.setReturnArrays?.(true);
 
 let transactions = 0;
+let started = 0;
+let batches = 0;
 function transaction(work: () => void): void {
   begin.run();
   work();
@@ -73,18 +75,13 @@ const output = JSON.stringify(answerText);
 const fingerprint = "f".repeat(43);
 const now = Date.now();
 
+work(warm);
+transactions = 0;
 const watch = new Stopwatch();
-for (let from = 0; from < runs; from += startGroup) {
-  transaction(() => {
-    for (let n = from; n < Math.min(runs, from + startGroup); n += 1) {
-      const { lastInsertRowid } = insertRun.run(`01hzy3k4q5m6n7p8q9rs-${n}`, now);
-      insertInput.run(lastInsertRowid, fingerprint, JSON.stringify({ n }));
-    }
-  });
-}
-for (let step = 0; step <= steps; step += 1) turns(step);
-database.close();
+work(runs);
 const { ms, cpuMs } = watch;
+const size = databaseMb(path);
+database.close();
 
 report({
   stepsPerSecond: (runs * steps) / (ms / 1_000),
@@ -93,8 +90,21 @@ report({
   cpuMsPerStep: cpuMs / (runs * steps),
   transactions,
   peakMb: peakMb(),
-  databaseMb: databaseMb(path),
+  databaseMb: size,
 });
+
+function work(count: number): void {
+  for (let from = 0; from < count; from += startGroup) {
+    transaction(() => {
+      for (let n = from; n < Math.min(count, from + startGroup); n += 1) {
+        const { lastInsertRowid } = insertRun.run(`01hzy3k4q5m6n7p8q9rs-${started}`, now);
+        insertInput.run(lastInsertRowid, fingerprint, JSON.stringify({ n }));
+        started += 1;
+      }
+    });
+  }
+  for (let step = 0; step <= steps; step += 1) turns(step);
+}
 
 /** Every run's turn after `step` answers, then the batch that those turns made. */
 function turns(step: number): void {
@@ -132,17 +142,17 @@ function end(run: number): void {
 function batch(step: number): void {
   let no = 0;
   let count = 0;
-  for (let taken = formGroup; taken === formGroup; ) {
+  for (let taken = formGroup; taken === formGroup;) {
     transaction(() => {
-      if (no === 0) no = Number(insertBatch.run(`b${step}`).lastInsertRowid);
+      if (no === 0) no = Number(insertBatch.run(`b${(batches += 1)}`).lastInsertRowid);
       taken = Number(fillBatch.run(no, formGroup).changes);
       count += taken;
       moveBatch.run(1, count, no);
     });
   }
   const sent: number[] = [];
-  for (let page: unknown[][] = []; ; ) {
-    page = members.all(no, (sent.at(-1) ?? -1), pageSize) as unknown as unknown[][];
+  for (let page: unknown[][] = []; ;) {
+    page = members.all(no, sent.at(-1) ?? -1, pageSize) as unknown as unknown[][];
     for (const [member] of page) sent.push(member as number);
     if (page.length < pageSize) break;
   }

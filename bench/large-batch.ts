@@ -37,7 +37,12 @@ if (stage === 0) {
 function open(url: string, debounce: number | "1d") {
   const store = new SqliteStore({ path });
   const provider = gemini({ apiKey: "bench", baseUrl: url, limits: { maxRequests: rows, enqueuedTokens: false } });
-  const gembatch = new Gembatch({ store, provider, polling: { minInterval: 50 }, batching: { debounce, maxWait: "1d", maxRequests: rows, maxBytes: 4_000_000_000 } });
+  const gembatch = new Gembatch({
+    store,
+    provider,
+    polling: { minInterval: 50 },
+    batching: { debounce, maxWait: "1d", maxRequests: rows, maxBytes: 4_000_000_000 },
+  });
   return { store, gembatch };
 }
 

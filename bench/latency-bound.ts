@@ -23,8 +23,8 @@ import type { Scenario, Turnaround } from "./latency-scenarios.ts";
 
 /** Mean milliseconds from a chain's start to its end that no policy beats. */
 export function lowerBound({ turnaround, steps, maxJobs }: Scenario, arrivals: readonly number[]): number {
-  const isBurst = arrivals.at(-1)! === arrivals[0]!;
-  if (isBurst) return steps * turnaround.mean;
+  const [first, last] = [arrivals[0], arrivals.at(-1)];
+  if (first === last) return steps * turnaround.mean;
   const wait = maxJobs === 1 ? oneSlotWait(arrivals, turnaround) : launchesWait(arrivals, turnaround, maxJobs) / arrivals.length;
   return steps * turnaround.mean + wait;
 }

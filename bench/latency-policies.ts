@@ -47,7 +47,11 @@ export async function runEngine({ turnaround, steps, maxJobs }: Scenario, arriva
   }
   await kit.run();
   const latencies = arrivals.map((at, n) => ends[n]! - at);
-  return summarise(latencies, own, provider.jobs.map(({ createdAt, endsAt }) => [createdAt, endsAt]));
+  return summarise(
+    latencies,
+    own,
+    provider.jobs.map(({ createdAt, endsAt }) => [createdAt, endsAt]),
+  );
 }
 
 /** Arrivals of the same instant together. */
@@ -90,8 +94,9 @@ export function runPython({ turnaround, steps }: Scenario, arrivals: readonly nu
     const ended = running!;
     running = undefined;
     for (const chain of ended) {
-      done[chain]! += 1;
-      if (done[chain]! === steps) ends[chain] = now;
+      const answered = done[chain]! + 1;
+      done[chain] = answered;
+      if (answered === steps) ends[chain] = now;
       else enqueue(now, chain);
     }
     launch(now);
@@ -128,7 +133,11 @@ export function runPython({ turnaround, steps }: Scenario, arrivals: readonly nu
   };
   arrivals.forEach((at, chain) => events.at(at, (now) => enqueue(now, chain)));
   events.run();
-  return summarise(arrivals.map((at, n) => ends[n]! - at), own, jobs);
+  return summarise(
+    arrivals.map((at, n) => ends[n]! - at),
+    own,
+    jobs,
+  );
 }
 
 /** What happens at which instant, in that order. */
@@ -138,7 +147,7 @@ class Events {
 
   at(at: number, act: (now: number) => void): void {
     this.#heap.push({ at, order: (this.#order += 1), act });
-    for (let i = this.#heap.length - 1; i > 0; ) {
+    for (let i = this.#heap.length - 1; i > 0;) {
       const parent = (i - 1) >> 1;
       if (this.#before(parent, i)) break;
       this.#swap(i, parent);
@@ -159,7 +168,7 @@ class Events {
   }
 
   #sink(): void {
-    for (let i = 0; ; ) {
+    for (let i = 0; ;) {
       let least = i;
       for (const child of [2 * i + 1, 2 * i + 2]) if (child < this.#heap.length && this.#before(child, least)) least = child;
       if (least === i) return;

@@ -49,7 +49,7 @@ export function burst(count: number): Arrivals {
 export function trickle(perHour: number, hours: number): Arrivals {
   const draw = (random: () => number): number[] => {
     const times: number[] = [];
-    for (let at = 0; ; ) {
+    for (let at = 0; ;) {
       at += (-Math.log(1 - random()) / perHour) * 60 * minute;
       if (at > hours * 60 * minute) return times;
       times.push(Math.round(at));

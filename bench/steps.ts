@@ -1,6 +1,7 @@
 /**
  * (a) Chain steps per second: RUNS chains of STEPS prompts each, a provider without turnaround, SQLite with `synchronous=FULL` on disk.
- * From the first start to the commit that ends the last run. `node bench/steps.ts [runs] [steps]`
+ * From the first start to the commit that ends the last run, after WARM runs that
+ * the compiler has seen before. `node bench/steps.ts [runs] [steps] [warm]`
  *
  * @module
  */
@@ -11,7 +12,7 @@ import { databaseMb, numbers, peakMb, report, Stopwatch, workFolder } from "./me
 import { promptOf } from "./rows.ts";
 import { ZeroProvider } from "./zero-provider.ts";
 
-const [runs, steps] = numbers(500, 6);
+const [runs, steps, warm] = numbers(500, 6, 0);
 const path = join(workFolder(), "steps.db");
 const store = new CountingStore({ path });
 const provider = new ZeroProvider();
@@ -26,13 +27,13 @@ const chain = gembatch.chain("bench", async ({ models }, input: { n: number }) =
   return text;
 });
 
-const watch = new Stopwatch();
-const idle = store.endOf(runs);
 await gembatch.worker().start();
-await chain.startMany(inputs(runs));
-await idle;
+await work(warm);
+const watch = new Stopwatch();
+await work(runs);
 const { ms, cpuMs } = watch;
-if (provider.rows !== runs * steps) throw new Error(`${provider.rows} rows were sent for ${runs * steps} steps.`);
+const expected = (warm + runs) * steps;
+if (provider.rows !== expected) throw new Error(`${provider.rows} rows were sent for ${expected} steps.`);
 
 report({
   stepsPerSecond: (runs * steps) / (ms / 1_000),
@@ -43,6 +44,12 @@ report({
   peakMb: peakMb(),
   databaseMb: databaseMb(path),
 });
+
+async function work(count: number): Promise<void> {
+  const idle = store.endOf(store.ended + count);
+  await chain.startMany(inputs(count));
+  await idle;
+}
 
 function* inputs(count: number): Generator<{ n: number }> {
   for (let n = 0; n < count; n += 1) yield { n };

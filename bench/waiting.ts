@@ -21,7 +21,10 @@ if (stage === 0) {
   const fill = await build();
   await fill[Symbol.asyncDispose]();
   // The second process sees the file as it is; nothing of this one's memory is in its figures.
-  const child = fork(import.meta.filename, [String(runs), "1"], { env: { ...process.env, GEMBATCH_BENCH_FILE: path }, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  const child = fork(import.meta.filename, [String(runs), "1"], {
+    env: { ...process.env, GEMBATCH_BENCH_FILE: path },
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
   const [figures] = (await once(child, "message")) as [Figures];
   await once(child, "exit");
   report({ ...fill.figures, ...figures });
@@ -69,7 +72,16 @@ async function look(): Promise<Figures> {
   const emptyTickMs = await timeEach(2_000, async () => worker.tick());
   const { runs: counts } = await store.stats();
   if (counts.waiting !== runs) throw new Error(`${counts.waiting} of ${runs} runs wait.`);
-  const figures = { runs, heapMb: heapMb(), rssMb: rssMb(), databaseMb: databaseMb(path), bytesPerRun: (databaseMb(path) * 1e6) / runs, emptyClaimMs, activityMs, emptyTickMs };
+  const figures = {
+    runs,
+    heapMb: heapMb(),
+    rssMb: rssMb(),
+    databaseMb: databaseMb(path),
+    bytesPerRun: (databaseMb(path) * 1e6) / runs,
+    emptyClaimMs,
+    activityMs,
+    emptyTickMs,
+  };
   await gembatch.close();
   return figures;
 }

@@ -11,8 +11,20 @@ export interface PromptTarget {
 
 const pattern = /^\/(?:v\d+[a-z]*\d*\/)?(.+):(generateContent|streamGenerateContent|embedContent|batchEmbedContents)$/;
 
+/** A program calls a handful of URLs, each at every replay of every prompt. */
+const parsed = new Map<string, PromptTarget | undefined>();
+const maxParsed = 500;
+
 /** Recognises `…/models/{model}:generateContent` and its siblings by the path, whatever the host: proxies and emulators have their own. */
 export function parsePromptUrl(url: string): PromptTarget | undefined {
+  if (parsed.has(url)) return parsed.get(url);
+  if (parsed.size >= maxParsed) parsed.clear();
+  const target = parse(url);
+  parsed.set(url, target);
+  return target;
+}
+
+function parse(url: string): PromptTarget | undefined {
   const colon = url.lastIndexOf(":");
   if (colon < 8) return undefined;
   const { pathname, searchParams } = new URL(url);

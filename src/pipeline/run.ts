@@ -26,8 +26,8 @@ export interface RunParts extends ContextParts {
   onEnd: (run: string) => void;
 }
 
-/** How many runs one claim takes at most: as many as one commit writes. */
-const claimSize = 256;
+/** How many runs one claim takes at most: as many as one commit writes. A commit costs a wait for the disk, whatever its size. */
+const claimSize = 512;
 /** A parked turn older than this makes room for another. */
 const parkedMaxAgeMs = 15 * 60_000;
 const graceStepsMs = [0, 50, 500, 5_000];
@@ -43,6 +43,7 @@ export class RunStage {
   readonly #active = new Map<Turn, Promise<void>>();
   readonly #parked = new Map<string, { turn: Turn; since: number; bytes: number }>();
   #parkedBytes = 0;
+  #dropAt = 0;
   readonly #grace = new Map<string, number>();
 
   constructor(context: PipelineContext, policy: RunPolicy, parts: RunParts) {
@@ -176,15 +177,26 @@ export class RunStage {
   #park(turn: Turn): void {
     const now = this.#context.clock.monotonic();
     const bytes = turn.weight;
-    // All runs come round in turn: whoever made room for the newest would drop just the one that is needed next.
     if (this.#parkedBytes + bytes > this.#policy.parkedBytes) {
-      const [oldest] = this.#parked;
-      if (!oldest || now - oldest[1].since < parkedMaxAgeMs) return;
-      this.#unpark(oldest[0]);
+      this.#dropOldParked(now);
+      if (this.#parkedBytes + bytes > this.#policy.parkedBytes) return;
     }
     turn.slim();
     this.#parked.set(turn.run.id, { turn, since: now, bytes });
     this.#parkedBytes += bytes;
+  }
+
+  /**
+   * Makes room by age only, now and then: all runs come round in turn, so dropping one for the newest would drop just the one that is needed
+   * next. What is never needed again (another worker has the run) goes with time.
+   */
+  #dropOldParked(now: number): void {
+    if (now < this.#dropAt) return;
+    this.#dropAt = now + parkedMaxAgeMs / 10;
+    for (const [run, { since }] of this.#parked) {
+      if (now - since < parkedMaxAgeMs) return;
+      this.#unpark(run);
+    }
   }
 
   /** The run's turn, if nobody else has had the run in between. */

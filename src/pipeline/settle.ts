@@ -2,7 +2,7 @@ import type { BatchRecord, RequestResult } from "../core/store.ts";
 import type { PipelineContext } from "./stage.ts";
 
 /** Requests settled by one transaction. */
-export const settleChunk = 500;
+export const settleChunk = 1_000;
 
 /** The same result for every member that is still open, in chunks. `false`: the batch is not ours any more. */
 export async function settleAll(

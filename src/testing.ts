@@ -6,4 +6,11 @@
 export { createTestKit, type TestKit, type TestKitOptions } from "./testing/test-kit.ts";
 export { ManualClock } from "./testing/manual-clock.ts";
 export { SeededRandom } from "./testing/seeded-random.ts";
-export { SteerableProvider, textResponse, type Answer, type SteerableCall, type SteerableJob, type SteerableProviderOptions } from "./testing/steerable-provider.ts";
+export {
+  SteerableProvider,
+  textResponse,
+  type Answer,
+  type SteerableCall,
+  type SteerableJob,
+  type SteerableProviderOptions,
+} from "./testing/steerable-provider.ts";

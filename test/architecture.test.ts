@@ -25,7 +25,11 @@ const below = ["client", "worker", "pipeline", "chain", "core"];
 const layers: readonly Layer[] = [
   { folder: "core", imports: [], reason: "core is the words and the ports that all others share" },
   { folder: "chain", imports: ["core"], reason: "a chain describes work; it does not know how work is done" },
-  { folder: "pipeline", imports: ["chain", "core"], reason: "a stage sees ports and turns only, so that it runs over every store and provider" },
+  {
+    folder: "pipeline",
+    imports: ["chain", "core"],
+    reason: "a stage sees ports and turns only, so that it runs over every store and provider",
+  },
   { folder: "worker", imports: ["pipeline", "chain", "core"], reason: "the worker turns stages and turns into ticks" },
   {
     folder: "client",

@@ -5,7 +5,9 @@ import type { CallOptions } from "./context.ts";
 import { parsePromptUrl, type PromptTarget } from "./prompt-url.ts";
 import { parseBody, sendPrompt } from "./requests.ts";
 import { storedResponse, type Answer } from "./stored-response.ts";
-import { never, turnStorage, type Turn } from "./turn.ts";
+import { never } from "./entry-value.ts";
+import type { Turn } from "./turn.ts";
+import { turnStorage } from "./turn-scope.ts";
 
 export interface BatchFetchOptions {
   /** The turn whose run the prompts belong to; by default the one that the calling code runs in. */
@@ -63,7 +65,14 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
 }
 
 /** Not async functions: what waits for an answer must not keep the prompt in memory. */
-function answer(turn: Turn, provider: Provider, target: PromptTarget, text: string, options: CallOptions, maxAttempts: number): Promise<Answer> {
+function answer(
+  turn: Turn,
+  provider: Provider,
+  target: PromptTarget,
+  text: string,
+  options: CallOptions,
+  maxAttempts: number,
+): Promise<Answer> {
   const { model, sse } = target;
   switch (target.method) {
     case "generateContent":
@@ -83,7 +92,14 @@ function answer(turn: Turn, provider: Provider, target: PromptTarget, text: stri
 }
 
 /** One request per content: that is what a row of an embedding job holds. */
-function embedAll(turn: Turn, provider: Provider, model: string, text: string, options: CallOptions, maxAttempts: number): Promise<string[]> {
+function embedAll(
+  turn: Turn,
+  provider: Provider,
+  model: string,
+  text: string,
+  options: CallOptions,
+  maxAttempts: number,
+): Promise<string[]> {
   const { requests } = parseBody(text);
   const items = Array.isArray(requests) ? (requests as unknown[]) : [];
   return Promise.all(

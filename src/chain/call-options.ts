@@ -36,7 +36,9 @@ export function fromHeaders(headers: Headers): CallOptions {
         options.retry = { maxAttempts: Number(value) };
         break;
       default:
-        throw new GembatchError("invalid_option", `Unknown header ${header}.`, { hint: `Known: ${known.map((item) => prefix + item).join(", ")}.` });
+        throw new GembatchError("invalid_option", `Unknown header ${header}.`, {
+          hint: `Known: ${known.map((item) => prefix + item).join(", ")}.`,
+        });
     }
   }
   checkCallOptions(options);
@@ -60,5 +62,7 @@ export function checkCallOptions(options: CallOptions): void {
 
 export function checkPriority(priority: unknown): number {
   if (typeof priority === "number" && Number.isSafeInteger(priority) && Math.abs(priority) <= 1_000_000) return priority;
-  throw new GembatchError("invalid_option", `Option priority must be a whole number, got ${describe(priority)}.`, { hint: "Higher goes first; the default is 0." });
+  throw new GembatchError("invalid_option", `Option priority must be a whole number, got ${describe(priority)}.`, {
+    hint: "Higher goes first; the default is 0.",
+  });
 }

@@ -7,7 +7,9 @@ import { toHeaders } from "./call-options.ts";
 import type { BatchModels, CallOptions, Callable, ChainContext } from "./context.ts";
 import type { Registry } from "./definition.ts";
 import type { Answer } from "./stored-response.ts";
-import { entryValue, turnStorage, type Turn, type TurnScope } from "./turn.ts";
+import { entryValue } from "./entry-value.ts";
+import type { Turn } from "./turn.ts";
+import { turnStorage, type TurnScope } from "./turn-scope.ts";
 
 /** What every context of a gembatch shares. */
 export interface ContextParts {
@@ -35,11 +37,13 @@ export function createContext(turn: Turn, parts: ContextParts): ChainContext {
       return (fetch ??= parts.createFetch(turn));
     },
     step: async <T>(name: string, fn: () => T | Promise<T>) => {
-      if (typeof name !== "string" || name === "") throw new GembatchError("invalid_argument", `A step needs a name, got ${describe(name)}.`);
+      if (typeof name !== "string" || name === "")
+        throw new GembatchError("invalid_argument", `A step needs a name, got ${describe(name)}.`);
       return (await turn.step(name, fn)) as T;
     },
     call,
-    map: async <Input, Output>(chain: Callable<Input, Output>, inputs: readonly Input[]) => Promise.all(inputs.map(async (input) => call(chain, input))),
+    map: async <Input, Output>(chain: Callable<Input, Output>, inputs: readonly Input[]) =>
+      Promise.all(inputs.map(async (input) => call(chain, input))),
     sleep: async (duration: Duration) => {
       const ms = parseDuration(duration, "sleep");
       await turn.wait("sleep", "z", "", () => ({ entry: { wakeAt: turn.now() + ms } }));
@@ -92,7 +96,10 @@ function firstPass<T>(scope: TurnScope, call: () => Promise<T>): Promise<{ value
   });
 }
 
-function withOptions<P extends { config?: { httpOptions?: { headers?: Record<string, string> } } }>(params: P, options: CallOptions | undefined): P {
+function withOptions<P extends { config?: { httpOptions?: { headers?: Record<string, string> } } }>(
+  params: P,
+  options: CallOptions | undefined,
+): P {
   if (options === undefined) return params;
   const headers = { ...params.config?.httpOptions?.headers, ...toHeaders(options) };
   return { ...params, config: { ...params.config, httpOptions: { ...params.config?.httpOptions, headers } } };
@@ -101,7 +108,9 @@ function withOptions<P extends { config?: { httpOptions?: { headers?: Record<str
 function waitForChild(turn: Turn, registry: Registry, chain: Callable<never, unknown>, input: unknown) {
   const definition = registry.get(chain.name);
   if (!definition) {
-    throw new GembatchError("unknown_chain", `No chain "${chain.name}" is registered here.`, { hint: "Define it with gembatch.chain() on the same instance." });
+    throw new GembatchError("unknown_chain", `No chain "${chain.name}" is registered here.`, {
+      hint: "Define it with gembatch.chain() on the same instance.",
+    });
   }
   const json = toJson(input, `The input of chain "${chain.name}"`);
   const fingerprint = digest(`${chain.name}\n${canonicalJson(JSON.parse(json))}`);

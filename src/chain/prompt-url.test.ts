@@ -5,16 +5,25 @@ const gemini = "https://generativelanguage.googleapis.com";
 
 describe("parsePromptUrl", () => {
   it.each<[string, object]>([
-    [`${gemini}/v1beta/models/gemini-2.5-flash:generateContent`, { api: "gemini", model: "gemini-2.5-flash", method: "generateContent", sse: false }],
+    [
+      `${gemini}/v1beta/models/gemini-2.5-flash:generateContent`,
+      { api: "gemini", model: "gemini-2.5-flash", method: "generateContent", sse: false },
+    ],
     [`${gemini}/v1/models/gemini-2.5-flash:streamGenerateContent?alt=sse`, { api: "gemini", method: "streamGenerateContent", sse: true }],
     [`${gemini}/v1beta/tunedModels/mine-1:generateContent`, { api: "gemini", model: "tunedModels/mine-1" }],
-    ["http://127.0.0.1:8080/proxy/v1beta/models/gemini-embedding-001:batchEmbedContents", { api: "gemini", model: "gemini-embedding-001", method: "batchEmbedContents" }],
+    [
+      "http://127.0.0.1:8080/proxy/v1beta/models/gemini-embedding-001:batchEmbedContents",
+      { api: "gemini", model: "gemini-embedding-001", method: "batchEmbedContents" },
+    ],
     [`${gemini}/v1beta/models/gemini-2.5-flash:generateContent?key=secret`, { model: "gemini-2.5-flash" }],
     [
       "https://us-central1-aiplatform.googleapis.com/v1beta1/projects/p/locations/us-central1/publishers/google/models/gemini-2.5-pro:generateContent",
       { api: "vertex", model: "projects/p/locations/us-central1/publishers/google/models/gemini-2.5-pro" },
     ],
-    ["https://aiplatform.googleapis.com/v1beta1/publishers/google/models/gemini-2.5-pro:generateContent", { api: "vertex", model: "publishers/google/models/gemini-2.5-pro" }],
+    [
+      "https://aiplatform.googleapis.com/v1beta1/publishers/google/models/gemini-2.5-pro:generateContent",
+      { api: "vertex", model: "publishers/google/models/gemini-2.5-pro" },
+    ],
   ])("%s is a prompt", (url, expected) => {
     expect(parsePromptUrl(url)).toMatchObject(expected);
     expect(parsePromptUrl(url)).toMatchObject(expected);

@@ -33,10 +33,14 @@ export function prepareRequest(prompt: Prompt, defaults: { priority: number; max
   const canonical = canonicalJson(body);
   const bytes = Buffer.byteLength(canonical);
   if (bytes > provider.limits.maxRequestBytes) {
-    throw new GembatchError("request_too_large", `A request of ${bytes} bytes for ${lane.model} is over the limit of ${provider.limits.maxRequestBytes}.`, {
-      hint: "Upload large media once and refer to them by URI, or split the prompt.",
-      details: { bytes, limit: provider.limits.maxRequestBytes },
-    });
+    throw new GembatchError(
+      "request_too_large",
+      `A request of ${bytes} bytes for ${lane.model} is over the limit of ${provider.limits.maxRequestBytes}.`,
+      {
+        hint: "Upload large media once and refer to them by URI, or split the prompt.",
+        details: { bytes, limit: provider.limits.maxRequestBytes },
+      },
+    );
   }
   const fingerprint = digest(`${laneName(lane)}\n${canonical}`);
   return {
@@ -62,7 +66,8 @@ export function sendPrompt(turn: Turn, prompt: Prompt, maxAttempts: number): Pro
   // A prompt without a name is recognised by the digest of its very text, which is cheaper than the canonical one and enough at a replay.
   const raw = options.key === undefined ? digest(`${model}:${method}\n${text}`) : undefined;
   const known = raw === undefined ? undefined : turn.baseOf(raw);
-  if (known !== undefined) return turn.wait("request", known, raw!, () => ({ entry: prepareRequest(prompt, defaultsOf(turn, maxAttempts)) })).then(answerText);
+  if (known !== undefined)
+    return turn.wait("request", known, raw!, () => ({ entry: prepareRequest(prompt, defaultsOf(turn, maxAttempts)) })).then(answerText);
   const { base, fingerprint, request } = prepareRequest(prompt, defaultsOf(turn, maxAttempts));
   const onChange = raw === undefined ? (options.onChange ?? "reuse") : undefined;
   return turn.wait("request", base, raw ?? fingerprint, () => ({ entry: { request } }), onChange).then(answerText);

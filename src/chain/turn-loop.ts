@@ -60,9 +60,13 @@ export class TurnLoop {
       if (turn.stepsRunning > 0 || now - since < this.#options.maxTurnMs) continue;
       this.#end(
         turn,
-        new GembatchError("turn_timeout", `Run ${turn.run.id} (${turn.run.chain}) has awaited something that is not a step for ${this.#options.maxTurnMs} ms.`, {
-          hint: "Wrap I/O in step(), and look for a promise that nothing settles.",
-        }),
+        new GembatchError(
+          "turn_timeout",
+          `Run ${turn.run.id} (${turn.run.chain}) has awaited something that is not a step for ${this.#options.maxTurnMs} ms.`,
+          {
+            hint: "Wrap I/O in step(), and look for a promise that nothing settles.",
+          },
+        ),
       );
     }
   }

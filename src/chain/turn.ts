@@ -1,32 +1,11 @@
-import { AsyncLocalStorage } from "node:async_hooks";
-import { GembatchError, deserializeError, serializeError, type SerializedError } from "../core/errors.ts";
+import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
 import { digest, toJson } from "../core/json.ts";
 import type { ClaimedRun, CommitResult, Entry, EntryKind, NewEntry, NewRun, TurnCommit, TurnOutcome } from "../core/store.ts";
 import type { OnChange } from "./context.ts";
 import type { Definition } from "./definition.ts";
-import type { Answer } from "./stored-response.ts";
-
-/** Which turn the running code belongs to; follows every await. */
-export interface TurnScope {
-  turn: Turn;
-  /** Key prefix of `scope()`. */
-  prefix: string;
-  /** Inside `step()`: waits of the run are not possible here. */
-  inStep: boolean;
-  /** The call of our facade that the official SDK is working on. */
-  slot?: CallSlot;
-}
-
-/**
- * Lets the memory of an SDK's half-done call go while its answer is awaited: the first pass parks the answer and is dropped, a second pass
- * is given it.
- */
-export interface CallSlot {
-  park?: (answered: Promise<Answer>) => void;
-  answer?: Answer | undefined;
-}
-
-export const turnStorage = new AsyncLocalStorage<TurnScope>();
+import { History } from "./history.ts";
+import { entryValue, never } from "./entry-value.ts";
+import { turnStorage } from "./turn-scope.ts";
 
 /** What a turn needs from its worker. */
 export interface TurnHost {
@@ -69,23 +48,16 @@ export class Turn {
   readonly run: ClaimedRun;
   readonly definition: Definition;
   readonly #host: TurnHost;
-  readonly #history = new Map<string, Entry>();
-  readonly #occurrences = new Map<string, number>();
-  readonly #asked = new Set<string>();
+  readonly #history: History;
   readonly #open = new Map<string, OpenWait>();
   /** Latest first once sorted: the earliest settlement is released next. */
   readonly #releases: { entry: Entry; wait: OpenWait }[] = [];
   #releasesSorted = true;
   #notes: Set<string> | undefined;
-  #bases: Map<string, string> | undefined;
   #entries: NewEntry[] = [];
   #starts: NewRun[] = [];
-  #nextNo = 0;
-  /** Settlements this turn knows of. */
-  #seen = 0;
-  /** Every settlement up to this one was loaded from the store. */
-  #loaded = 0;
-  #replayed = 0;
+  /** Recorded results that are still to be given back. */
+  #replayed: number;
   #steps = 0;
   #calls = 0;
   #callsAtRound = -1;
@@ -108,10 +80,8 @@ export class Turn {
     this.run = run;
     this.definition = definition;
     this.#host = host;
-    for (const entry of history) this.#learn(entry);
-    this.#replayed = this.#seen;
-    // Everything up to the claim was loaded, also what a retry has taken back since.
-    this.#seen = Math.max(this.#seen, run.seq);
+    this.#history = new History(history, run.seq);
+    this.#replayed = this.#history.loaded;
   }
 
   // Life ---------------------------------------------------------------------------------------------------------------
@@ -140,26 +110,18 @@ export class Turn {
     this.#over = false;
     this.#quiet = 0;
     this.#calls += 1;
-    for (const entry of entries) {
-      if (this.#history.get(entry.key)?.seq !== undefined) {
-        this.#loaded = Math.max(this.#loaded, entry.seq ?? 0);
-        continue;
-      }
-      this.#learn(entry);
+    for (const entry of this.#history.extend(entries, run.seq)) {
       const wait = this.#open.get(entry.key);
-      if (wait && entry.seq !== undefined) {
-        this.#open.delete(entry.key);
-        this.#release(entry, wait);
-      }
+      if (!wait || entry.seq === undefined) continue;
+      this.#open.delete(entry.key);
+      this.#release(entry, wait);
     }
-    this.#seen = Math.max(this.#seen, this.#loaded, run.seq);
   }
 
   /** The request that a handler run starts with. It is open again after a failed run was retried. */
   firstRequest(): Promise<Entry> {
-    const entry = [...this.#history.values()].find(({ no }) => no === 0);
+    const entry = this.#history.askFirst();
     if (!entry) throw new GembatchError("store_corrupt", `Run ${this.run.id} has lost its request.`);
-    this.#asked.add(entry.key);
     this.#calls += 1;
     return new Promise((resolve) => {
       if (entry.seq === undefined) this.#open.set(entry.key, { resolve });
@@ -169,7 +131,7 @@ export class Turn {
 
   /** Settlements up to which the store's history is known here. */
   get loaded(): number {
-    return this.#loaded;
+    return this.#history.loaded;
   }
 
   get settled(): boolean {
@@ -244,10 +206,7 @@ export class Turn {
 
   /** Drops what a waiting turn keeps in memory for nothing: answers that were handed out. */
   slim(): void {
-    for (const key of this.#asked) {
-      const entry = this.#history.get(key);
-      if (entry?.seq !== undefined) entry.value = undefined;
-    }
+    this.#history.slim();
   }
 
   /** Tells the code that nobody waits for it any more. */
@@ -299,17 +258,16 @@ export class Turn {
 
   /** The key that a prompt of this exact text was recorded under, without scope and count. */
   baseOf(fingerprint: string): string | undefined {
-    if (!this.#bases) {
-      this.#bases = new Map();
-      for (const { kind, key, fingerprint: recorded } of this.#history.values()) {
-        if (kind === "request") this.#bases.set(recorded, key.slice(key.lastIndexOf("/") + 1).split("#")[0]!);
-      }
-    }
-    return this.#bases.get(fingerprint);
+    return this.#history.baseOf(fingerprint);
   }
 
   /** Something that settles at once and is given back at every later turn: the time, a start. */
-  record(kind: EntryKind, base: string, fingerprint: string, create: (key: string) => { value: string; start?: NewRun }): string | undefined {
+  record(
+    kind: EntryKind,
+    base: string,
+    fingerprint: string,
+    create: (key: string) => { value: string; start?: NewRun },
+  ): string | undefined {
     const asked = this.#ask(kind, base, fingerprint, undefined);
     if (asked.late) return undefined;
     if (asked.entry) return asked.entry.value;
@@ -373,8 +331,8 @@ export class Turn {
   divergence(): { unasked: Entry[]; added: NewEntry[] } | undefined {
     if (this.#redone) return undefined;
     const added = this.#entries.filter((entry) => entry.kind === "request" || entry.kind === "child");
-    if (added.length === 0 || this.#history.size === 0) return undefined;
-    const unasked = [...this.#history.values()].filter((entry) => !this.#asked.has(entry.key) && entry.kind !== "now" && entry.kind !== "start");
+    if (added.length === 0) return undefined;
+    const unasked = this.#history.unasked();
     return unasked.length === 0 ? undefined : { unasked, added };
   }
 
@@ -395,10 +353,8 @@ export class Turn {
     this.#calls += 1;
     this.#host.touch(this);
     const counted = `${scope?.prefix ?? ""}${base}`;
-    const occurrence = this.#occurrences.get(counted) ?? 0;
-    this.#occurrences.set(counted, occurrence + 1);
-    let key = occurrence === 0 ? counted : `${counted}#${occurrence}`;
-    let entry = this.#history.get(key);
+    let key = this.#history.nextKey(counted);
+    let entry = this.#history.ask(key);
     if (entry && entry.fingerprint !== fingerprint && onChange !== undefined) {
       if (onChange === "fail") {
         throw new GembatchError("non_determinism", `The prompt with key "${base}" of run ${this.run.id} was edited after it was sent.`, {
@@ -407,15 +363,13 @@ export class Turn {
       }
       if (onChange === "redo") {
         this.#redone = true;
-        this.#asked.add(key);
         key = `${key}@${fingerprint}`;
-        entry = this.#history.get(key);
+        entry = this.#history.ask(key);
         this.note(`The prompt with key "${base}" was edited; it is asked anew.`);
       } else {
         this.note(`The prompt with key "${base}" was edited; the answer to its earlier text is kept.`);
       }
     }
-    if (entry) this.#asked.add(key);
     return entry === undefined ? { key, late: false } : { key, entry, late: false };
   }
 
@@ -425,19 +379,10 @@ export class Turn {
   }
 
   #checkCount(more: number): void {
-    if (this.#nextNo + this.#entries.length + more > this.#host.maxEntries) {
+    if (this.#history.nextNo + this.#entries.length + more > this.#host.maxEntries) {
       throw new GembatchError("too_many_entries", `Run ${this.run.id} has more than ${this.#host.maxEntries} prompts, steps and waits.`, {
         hint: "Move parts of the work into child runs with call() or map().",
       });
-    }
-  }
-
-  #learn(entry: Entry): void {
-    this.#history.set(entry.key, entry);
-    this.#nextNo = Math.max(this.#nextNo, entry.no + 1);
-    if (entry.seq !== undefined) {
-      this.#loaded = Math.max(this.#loaded, entry.seq);
-      this.#seen = Math.max(this.#seen, entry.seq);
     }
   }
 
@@ -496,21 +441,15 @@ export class Turn {
     const commit: TurnCommit = {
       run: this.run.id,
       epoch: this.run.epoch,
-      seen: this.#seen,
-      firstNo: this.#nextNo,
+      seen: this.#history.seen,
+      firstNo: this.#history.nextNo,
       entries,
       starts,
       code: this.definition.code,
       notes: [...(this.#notes ?? [])],
       outcome,
     };
-    for (const { key, kind, fingerprint, settled } of entries) {
-      if (settled) this.#seen += 1;
-      // The store numbers the settlement; here it only matters that there is one.
-      this.#history.set(key, { no: this.#nextNo, key, kind, fingerprint, seq: settled ? 0 : undefined, value: settled?.value, error: settled?.error });
-      this.#asked.add(key);
-      this.#nextNo += 1;
-    }
+    this.#history.add(entries);
     this.#notes = undefined;
     return commit;
   }
@@ -524,17 +463,6 @@ const kindWords: Record<EntryKind, string> = {
   start: "start() or submit()",
   now: "now()",
 };
-
-/** A settled entry's value, or its error thrown. */
-export function entryValue(entry: Entry): unknown {
-  if (entry.error) throw deserializeError(entry.error);
-  return entry.value === undefined ? undefined : (JSON.parse(entry.value) as unknown);
-}
-
-/** A promise that never settles: the code behind it is dropped with its turn. */
-export function never(): Promise<never> {
-  return new Promise<never>(() => {});
-}
 
 function digestHex(text: string): string {
   return Buffer.from(digest(text), "base64url").toString("hex").slice(0, 12);

@@ -67,7 +67,11 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
       return 0;
     }
     case "runs": {
-      const filter = { limit, ...(values.state === undefined ? {} : { state: values.state as never }), ...(values.chain === undefined ? {} : { chain: values.chain }) };
+      const filter = {
+        limit,
+        ...(values.state === undefined ? {} : { state: values.state as never }),
+        ...(values.chain === undefined ? {} : { chain: values.chain }),
+      };
       const { items } = await gembatch.runs.list(filter);
       show(items, runsText(items));
       return 0;

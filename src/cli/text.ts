@@ -10,7 +10,8 @@ export function statusText(stats: Stats): string {
     `tokens    ${usage.promptTokens.toLocaleString("en")} in, ${(usage.outputTokens + usage.thoughtTokens).toLocaleString("en")} out`,
     `money     $${cost.usd.toFixed(4)} spent, $${(cost.standardUsd - cost.usd).toFixed(4)} saved against the standard tier`,
   ];
-  if (cost.unknownModels.length > 0) lines.push(`          without the answers of ${cost.unknownModels.join(", ")}: their price is unknown`);
+  if (cost.unknownModels.length > 0)
+    lines.push(`          without the answers of ${cost.unknownModels.join(", ")}: their price is unknown`);
   return `${lines.join("\n")}\n`;
 }
 
@@ -48,6 +49,10 @@ function instant(ms: number): string {
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd();
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd();
   return `${[line(head), ...rows.map(line)].join("\n")}\n`;
 }

@@ -1,7 +1,7 @@
 import type { Callable } from "../chain/context.ts";
 import type { Definition } from "../chain/definition.ts";
 import { checkPriority } from "../chain/call-options.ts";
-import { turnStorage } from "../chain/turn.ts";
+import { turnStorage } from "../chain/turn-scope.ts";
 import { timeOrderedId } from "../core/clock.ts";
 import { describe, GembatchError } from "../core/errors.ts";
 import { digest, toJson } from "../core/json.ts";
@@ -58,7 +58,10 @@ export class Chain<Input, Output> implements Callable<Input, Output> {
   }
 
   /** Starts a run per input, at the pace of the store; takes async iterables of any length. */
-  async startMany(inputs: Iterable<Input> | AsyncIterable<Input>, options: StartManyOptions<Input> = {}): Promise<{ started: number; existing: number }> {
+  async startMany(
+    inputs: Iterable<Input> | AsyncIterable<Input>,
+    options: StartManyOptions<Input> = {},
+  ): Promise<{ started: number; existing: number }> {
     refuseUnknown(options, ["id", "priority", "signal"], "startMany options");
     const count = { started: 0, existing: 0 };
     const toRun = this.#toRun(options);

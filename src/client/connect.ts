@@ -18,9 +18,13 @@ export function connectStore(store: string | Store | undefined, env: NodeJS.Proc
   if (typeof url !== "string") throw new GembatchError("invalid_option", `Option store must be a URL or a store, got ${describe(url)}.`);
   const match = /^sqlite:(?:\/\/)?(.+)$/.exec(url);
   if (match) return new SqliteStore({ path: match[1]! });
-  throw new GembatchError("invalid_option", `Option store is not a store URL that gembatch knows: ${describe(url.replace(/:\/\/[^@/]*@/, "://…@"))}.`, {
-    hint: 'Known: "sqlite:PATH" (default "sqlite:.gembatch/gembatch.db") and "sqlite::memory:".',
-  });
+  throw new GembatchError(
+    "invalid_option",
+    `Option store is not a store URL that gembatch knows: ${describe(url.replace(/:\/\/[^@/]*@/, "://…@"))}.`,
+    {
+      hint: 'Known: "sqlite:PATH" (default "sqlite:.gembatch/gembatch.db") and "sqlite::memory:".',
+    },
+  );
 }
 
 /** A provider object as it is, or the one of that name with everything from the environment. */
@@ -28,5 +32,7 @@ export function connectProvider(provider: string | Provider | undefined, env: No
   if (typeof provider === "object") return provider;
   const name = provider ?? env["GEMBATCH_PROVIDER"] ?? "gemini";
   if (name === "gemini") return gemini();
-  throw new GembatchError("invalid_option", `Option provider names no provider that gembatch knows: ${describe(name)}.`, { hint: 'Known: "gemini".' });
+  throw new GembatchError("invalid_option", `Option provider names no provider that gembatch knows: ${describe(name)}.`, {
+    hint: 'Known: "gemini".',
+  });
 }

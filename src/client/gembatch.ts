@@ -16,7 +16,14 @@ import { Batches, Requests, Runs } from "./lists.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Session } from "./session.ts";
 import { readStats, type Stats } from "./stats.ts";
-import { submit, type EmbedContentRequest, type GenerateContentRequest, type Handler, type HandlerFunction, type SubmitOptions } from "./submit.ts";
+import {
+  submit,
+  type EmbedContentRequest,
+  type GenerateContentRequest,
+  type Handler,
+  type HandlerFunction,
+  type SubmitOptions,
+} from "./submit.ts";
 import { systemClock, systemRandom } from "./system-clock.ts";
 import { WorkerHandle } from "./worker-handle.ts";
 
@@ -37,7 +44,20 @@ export interface GembatchOptions extends SettingsOptions {
   random?: Random;
 }
 
-const known = ["store", "provider", "logger", "autoWorker", "prices", "clock", "random", "batching", "polling", "retry", "launch", "worker"];
+const known = [
+  "store",
+  "provider",
+  "logger",
+  "autoWorker",
+  "prices",
+  "clock",
+  "random",
+  "batching",
+  "polling",
+  "retry",
+  "launch",
+  "worker",
+];
 
 /**
  * Prompt chains at batch prices. Describe the work with `chain()` and `handler()`, begin it with `start()`, `map()` and `submit()`; a worker groups
@@ -51,7 +71,8 @@ export class Gembatch implements AsyncDisposable {
   readonly #prices: readonly Price[];
 
   constructor(options: GembatchOptions = {}) {
-    if (typeof options !== "object" || options === null) throw new GembatchError("invalid_option", `Options must be an object, got ${describe(options)}.`);
+    if (typeof options !== "object" || options === null)
+      throw new GembatchError("invalid_option", `Options must be an object, got ${describe(options)}.`);
     refuseUnknown(options, known, "");
     this.#session = new Session({
       store: connectStore(options.store, process.env),
@@ -134,5 +155,7 @@ function resolveLogger(logger: GembatchOptions["logger"]): Logger {
   if (given === false) return silentLogger;
   if (typeof given === "object") return given;
   if (isLogLevel(given)) return consoleLogger(given);
-  throw new GembatchError("invalid_option", `Option logger must be false, a level or a logger, got ${describe(given)}.`, { hint: "Levels: debug, info, warn, error." });
+  throw new GembatchError("invalid_option", `Option logger must be false, a level or a logger, got ${describe(given)}.`, {
+    hint: "Levels: debug, info, warn, error.",
+  });
 }

@@ -102,10 +102,21 @@ export class Session {
       settings,
       run: {
         models: provider.createModels(
-          createBatchFetch({ providerFor: () => provider, maxAttempts: settings.retry.maxAttempts, failures: "throw", passThrough: globalThis.fetch }),
+          createBatchFetch({
+            providerFor: () => provider,
+            maxAttempts: settings.retry.maxAttempts,
+            failures: "throw",
+            passThrough: globalThis.fetch,
+          }),
         ),
         createFetch: (turn) =>
-          createBatchFetch({ turn, providerFor: () => provider, maxAttempts: settings.retry.maxAttempts, failures: "respond", passThrough: globalThis.fetch }),
+          createBatchFetch({
+            turn,
+            providerFor: () => provider,
+            maxAttempts: settings.retry.maxAttempts,
+            failures: "respond",
+            passThrough: globalThis.fetch,
+          }),
         registry: this.registry,
         log,
         toResponse: createResponder(provider),
@@ -126,7 +137,11 @@ export class Session {
   close(): Promise<void> {
     this.#closing ??= (async () => {
       await Promise.all([...this.#workers].map(async (worker) => worker.stop()));
-      this.waiters.fail(new GembatchError("closed", "This gembatch was closed while a result was awaited.", { hint: "The run goes on when a worker runs again." }));
+      this.waiters.fail(
+        new GembatchError("closed", "This gembatch was closed while a result was awaited.", {
+          hint: "The run goes on when a worker runs again.",
+        }),
+      );
       if (this.#opening) {
         await this.#opening.catch(() => {});
         await this.parts.store.close();

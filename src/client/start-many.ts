@@ -34,7 +34,11 @@ export async function startMany<Input>(
     const runs = chunk;
     chunk = [];
     chunkSince = clock.monotonic();
-    if (runs.length > 0) onStarted(runs.map(({ id }) => id), await commitStarts(session, store, runs));
+    if (runs.length > 0)
+      onStarted(
+        runs.map(({ id }) => id),
+        await commitStarts(session, store, runs),
+      );
   };
   try {
     let index = 0;

@@ -23,7 +23,13 @@ export async function readStats(store: Store, prices: readonly Price[], now: num
   for (const { lane, usage: tokens } of perLane) {
     usage = addUsage(usage, tokens);
     // The lane's sum is no single long prompt, so the price of long ones does not apply to it.
-    const laneCost = costOf(tokens, lane.model, "batch", now, prices.map(({ long: _long, ...price }) => price));
+    const laneCost = costOf(
+      tokens,
+      lane.model,
+      "batch",
+      now,
+      prices.map(({ long: _long, ...price }) => price),
+    );
     if (!laneCost) cost.unknownModels.add(lane.model);
     cost.usd += laneCost?.usd ?? 0;
     cost.standardUsd += laneCost?.standardUsd ?? 0;

@@ -11,7 +11,7 @@ import { checkCallOptions } from "../chain/call-options.ts";
 import type { CallOptions, ChainContext } from "../chain/context.ts";
 import type { Registry } from "../chain/definition.ts";
 import { prepareRequest } from "../chain/requests.ts";
-import { turnStorage } from "../chain/turn.ts";
+import { turnStorage } from "../chain/turn-scope.ts";
 import { timeOrderedId } from "../core/clock.ts";
 import { describe, GembatchError } from "../core/errors.ts";
 import { digest, toJson } from "../core/json.ts";

@@ -130,6 +130,7 @@ export function describe(value: unknown): string {
   if (value === null) return "null";
   if (typeof value === "string") return value.length > 60 ? `a string of ${value.length} characters` : JSON.stringify(value);
   if (typeof value === "function") return value.name ? `function ${value.name}` : "a function without a name";
-  if (typeof value === "object") return Array.isArray(value) ? `an array of ${value.length}` : `a ${value.constructor?.name ?? "null-prototype"} object`;
+  if (typeof value === "object")
+    return Array.isArray(value) ? `an array of ${value.length}` : `a ${value.constructor?.name ?? "null-prototype"} object`;
   return typeof value === "symbol" ? value.toString() : `${value as number | boolean | bigint | undefined}`;
 }

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { outcomeOfError, outcomeOfMissing, outcomeOfResponse } from "./outcome.ts";
 
-const candidate = (finishReason: string, parts?: unknown[]) => ({ candidates: [{ finishReason, content: { role: "model", ...(parts ? { parts } : {}) } }] });
+const candidate = (finishReason: string, parts?: unknown[]) => ({
+  candidates: [{ finishReason, content: { role: "model", ...(parts ? { parts } : {}) } }],
+});
 const text = [{ text: "hello" }];
 
 describe("outcomeOfError", () => {

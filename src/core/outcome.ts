@@ -51,7 +51,9 @@ export function outcomeOfResponse(response: unknown): RowOutcome {
   if (candidate === undefined) return { type: "deliver" };
   switch (candidate.finishReason) {
     case "STOP":
-      return hasContent(candidate.content?.parts) ? { type: "deliver" } : { type: "retry_then_deliver", retries: 2, why: "finished without content" };
+      return hasContent(candidate.content?.parts)
+        ? { type: "deliver" }
+        : { type: "retry_then_deliver", retries: 2, why: "finished without content" };
     case "OTHER":
     case "IMAGE_OTHER":
     case "NO_IMAGE":
@@ -83,7 +85,10 @@ function retryThenFail(retries: number, code: GembatchErrorCode, error: RowError
 
 function rowErrorOf(code: GembatchErrorCode, error: RowError, retryable: boolean): SerializedError {
   const status = error.status ? ` ${error.status}` : "";
-  return { ...serialized(code, `The provider failed this request (code ${error.code}${status}): ${error.message}`, retryable), details: { providerCode: error.code } };
+  return {
+    ...serialized(code, `The provider failed this request (code ${error.code}${status}): ${error.message}`, retryable),
+    details: { providerCode: error.code },
+  };
 }
 
 function serialized(code: GembatchErrorCode, message: string, retryable: boolean): SerializedError {

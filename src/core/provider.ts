@@ -142,7 +142,11 @@ export interface Provider {
    * Creates the job with one single request and no retry of any kind. Must await `beforeSend()` as the very last thing before it sends, and
    * send nothing if that is false (then it fails with `unavailable`). `signal` aborts the call at the launch deadline.
    */
-  createJob(input: JobInput, staged: StagedInput, options: { signal: AbortSignal; beforeSend: () => Promise<boolean> }): Promise<ProviderJob>;
+  createJob(
+    input: JobInput,
+    staged: StagedInput,
+    options: { signal: AbortSignal; beforeSend: () => Promise<boolean> },
+  ): Promise<ProviderJob>;
   /** Every job that carries this token, oldest first, each confirmed by a get. Looks at least back to `since`. */
   findJobs(token: string, since: number, signal: AbortSignal): Promise<ProviderJob[]>;
   /** The named jobs; one that does not exist is left out only if the provider said so definitely. */

@@ -14,16 +14,7 @@ export type RequestState = "queued" | "batched" | "succeeded" | "failed" | "canc
 /** `held` waits for an operator: poison turns, code that disagrees with the recorded history. */
 export type RunState = "runnable" | "running" | "waiting" | "held" | "completed" | "failed" | "cancelled";
 
-export type BatchState =
-  | "forming"
-  | "sealed"
-  | "launching"
-  | "in_progress"
-  | "routing"
-  | "completed"
-  | "failed"
-  | "expired"
-  | "cancelled";
+export type BatchState = "forming" | "sealed" | "launching" | "in_progress" | "routing" | "completed" | "failed" | "expired" | "cancelled";
 
 export const requestTransitions: Readonly<Record<RequestState, readonly RequestState[]>> = {
   queued: ["batched", "cancelled"],

@@ -179,7 +179,13 @@ export type RequestResult =
   | { type: "succeeded"; value: string; usage: Usage }
   | { type: "failed"; error: SerializedError; usage?: Usage }
   /** Back to the queue with attempt + 1. A request without an attempt left (`attempt >= maxAttempts`, the first attempt is 1) fails with this error instead. */
-  | { type: "retry"; availableAt: number; error: SerializedError; usage?: Usage; /** Delivered instead of the error when no attempt is left. */ value?: string };
+  | {
+      type: "retry";
+      availableAt: number;
+      error: SerializedError;
+      usage?: Usage;
+      /** Delivered instead of the error when no attempt is left. */ value?: string;
+    };
 
 export interface SettleRow {
   id: string;
@@ -341,7 +347,13 @@ export interface Store {
    * time; a store for many grants every one. Claims of workers whose lease ran out, or whose process is gone from
    * this host, are given up here: runs become runnable with attempts + 1 (held when that reaches `maxAttempts`), batches become claimable.
    */
-  heartbeat(params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: string[]; maxAttempts: number }): Promise<{ roles: string[] }>;
+  heartbeat(params: {
+    worker: WorkerIdentity;
+    now: number;
+    leaseMs: number;
+    roles: string[];
+    maxAttempts: number;
+  }): Promise<{ roles: string[] }>;
   /** Gives up the lease and every claim of this worker at once, attempts unchanged. */
   leave(params: { worker: string; now: number }): Promise<void>;
 

@@ -91,7 +91,9 @@ export class FormStage {
     const provider = providerOf(context, lane.lane);
     const { limits } = provider;
     const ofProvider = batches.filter((batch) => batch.lane.provider === lane.lane.provider);
-    const enqueued = ofProvider.filter((batch) => batch.lane.model === lane.lane.model && batch.state !== "routing").reduce((sum, { tokens }) => sum + tokens, 0);
+    const enqueued = ofProvider
+      .filter((batch) => batch.lane.model === lane.lane.model && batch.state !== "routing")
+      .reduce((sum, { tokens }) => sum + tokens, 0);
     const quota = limits.enqueuedTokens(lane.lane.model);
     const lastSealed = ofProvider.reduce((last, { sealedAt, createdAt }) => Math.max(last, sealedAt ?? createdAt), -Infinity);
     return decideFlush(

@@ -99,10 +99,19 @@ async function recordLaunched(context: PipelineContext, batch: BatchRecord, job:
     dueAt: now + nextPollDelayMs(context.polling, 0, fastest),
     failures: 0,
   });
-  context.log.info(`Batch ${batch.id}: ${batch.requestCount} requests of ${laneName(batch.lane)} are job ${job.name}.`, { batch: batch.id, job: job.name });
+  context.log.info(`Batch ${batch.id}: ${batch.requestCount} requests of ${laneName(batch.lane)} are job ${job.name}.`, {
+    batch: batch.id,
+    job: job.name,
+  });
 }
 
-async function afterFailedCreate(context: PipelineContext, form: FormStage, batch: BatchRecord, error: unknown, intended: boolean): Promise<void> {
+async function afterFailedCreate(
+  context: PipelineContext,
+  form: FormStage,
+  batch: BatchRecord,
+  error: unknown,
+  intended: boolean,
+): Promise<void> {
   const said = ProviderError.is(error) ? error.failure : "ambiguous";
   // Without an intent nothing was sent, whatever went wrong.
   const failure = said === "ambiguous" && !intended ? "unavailable" : said;
@@ -112,7 +121,12 @@ async function afterFailedCreate(context: PipelineContext, form: FormStage, batc
       return;
     case "missing":
       // The staged input expired or was removed; nothing was created.
-      await update(context, batch, { ...(intended ? { state: "sealed" as const } : {}), staged: null, dueAt: context.clock.now(), failures: batch.failures + 1 });
+      await update(context, batch, {
+        ...(intended ? { state: "sealed" as const } : {}),
+        staged: null,
+        dueAt: context.clock.now(),
+        failures: batch.failures + 1,
+      });
       return;
     case "throttled":
     case "unavailable":
@@ -122,7 +136,9 @@ async function afterFailedCreate(context: PipelineContext, form: FormStage, batc
       return;
     }
     case "ambiguous":
-      context.log.warn(`Batch ${batch.id}: it is unknown whether its job was created (${messageOf(error)}); looking for it.`, { batch: batch.id });
+      context.log.warn(`Batch ${batch.id}: it is unknown whether its job was created (${messageOf(error)}); looking for it.`, {
+        batch: batch.id,
+      });
       await update(context, batch, { dueAt: context.clock.now(), launchDeadlineAt: context.clock.now(), failures: 0 });
   }
 }
@@ -149,9 +165,12 @@ async function reconcile(context: PipelineContext, form: FormStage, batch: Batch
     await update(context, batch, { dueAt: Math.min(settledAt, now + delay), failures: batch.failures + 1 });
     return;
   }
-  context.log.warn(`Batch ${batch.id}: no job appeared ${Math.round((now - (batch.intentAt ?? now)) / 1_000)} s after an unanswered attempt; sending it again.`, {
-    batch: batch.id,
-  });
+  context.log.warn(
+    `Batch ${batch.id}: no job appeared ${Math.round((now - (batch.intentAt ?? now)) / 1_000)} s after an unanswered attempt; sending it again.`,
+    {
+      batch: batch.id,
+    },
+  );
   await launch(context, form, batch);
 }
 
@@ -188,11 +207,15 @@ async function refuse(context: PipelineContext, form: FormStage, batch: BatchRec
 }
 
 /** The member that a refusal names, by key or by position. */
-async function culpritOf(context: PipelineContext, batch: BatchRecord, error: ProviderError): Promise<{ id: string; attempt: number } | undefined> {
+async function culpritOf(
+  context: PipelineContext,
+  batch: BatchRecord,
+  error: ProviderError,
+): Promise<{ id: string; attempt: number } | undefined> {
   if (error.row === undefined) return undefined;
   if (typeof error.row === "string") return parseRowKey(error.row);
   let after: string | undefined;
-  for (let skipped = 0; ; ) {
+  for (let skipped = 0; ;) {
     const page = await context.store.readMembers({ batch: batch.id, after, limit: pageSize });
     if (page.length === 0) return undefined;
     const member = page[error.row - skipped];

@@ -57,7 +57,14 @@ async function applyJob(context: PipelineContext, batch: BatchRecord, job: Provi
       if (job.output !== undefined) {
         const finishedAt = job.endedAt ?? now;
         context.turnarounds.record(laneName(batch.lane), now - (batch.launchedAt ?? now));
-        await update(context, batch, { state: "routing", output: job.output, rawStatus: job.rawStatus, finishedAt, dueAt: now, failures: 0 });
+        await update(context, batch, {
+          state: "routing",
+          output: job.output,
+          rawStatus: job.rawStatus,
+          finishedAt,
+          dueAt: now,
+          failures: 0,
+        });
         return;
       }
       if (batch.finishedAt !== undefined && now - batch.finishedAt > lateOutputMs) {
@@ -70,7 +77,12 @@ async function applyJob(context: PipelineContext, batch: BatchRecord, job: Provi
       await takeBack(context, batch, "failed", `its job failed${job.error ? ` (code ${job.error.code}): ${job.error.message}` : ""}`);
       return;
     case "expired":
-      await takeBack(context, batch, "expired", "its job expired at the provider; if every job of the model does, the model may be retired");
+      await takeBack(
+        context,
+        batch,
+        "expired",
+        "its job expired at the provider; if every job of the model does, the model may be retired",
+      );
       return;
     case "cancelled":
       await takeBack(context, batch, "cancelled", "its job was cancelled at the provider");
@@ -84,14 +96,27 @@ async function waitOn(context: PipelineContext, batch: BatchRecord, job: Provide
   const now = context.clock.now();
   const fastest = context.turnarounds.fastest(laneName(batch.lane));
   const age = now - (batch.launchedAt ?? now);
-  await update(context, batch, { rawStatus: job.rawStatus, dueAt: now + nextPollDelayMs(context.polling, age, fastest), failures: 0, ...extra });
+  await update(context, batch, {
+    rawStatus: job.rawStatus,
+    dueAt: now + nextPollDelayMs(context.polling, age, fastest),
+    failures: 0,
+    ...extra,
+  });
 }
 
 /** A job that ended without answers: its requests go back to the queue as long as they have an attempt left. */
-async function takeBack(context: PipelineContext, batch: BatchRecord, state: "failed" | "expired" | "cancelled", why: string): Promise<void> {
+async function takeBack(
+  context: PipelineContext,
+  batch: BatchRecord,
+  state: "failed" | "expired" | "cancelled",
+  why: string,
+): Promise<void> {
   const now = context.clock.now();
   const code = state === "expired" ? "request_expired" : state === "cancelled" ? "request_cancelled" : "request_failed";
-  const error = serializeError(new GembatchError(code, `The request got no answer: ${why}.`, { retryable: true, details: { batch: batch.id } }), code);
+  const error = serializeError(
+    new GembatchError(code, `The request got no answer: ${why}.`, { retryable: true, details: { batch: batch.id } }),
+    code,
+  );
   context.log.warn(`Batch ${batch.id}: ${why}; its ${batch.requestCount} requests are tried again.`, { batch: batch.id, job: batch.job });
   const availableAt = now + backoffMs(context.retry, 1, context.random);
   if (!(await settleAll(context, batch, { type: "retry", availableAt, error }))) return;

@@ -124,7 +124,10 @@ function toResult(outcome: RowOutcome, attempt: number, retryAt: RetryTimes, res
       const value = JSON.stringify(response);
       const usage = usageOf(response);
       if (attempt > outcome.retries) return { type: "succeeded", value, usage };
-      const error = serializeError(new GembatchError("request_failed", `The answer was not usable: ${outcome.why}.`, { retryable: true }), "request_failed");
+      const error = serializeError(
+        new GembatchError("request_failed", `The answer was not usable: ${outcome.why}.`, { retryable: true }),
+        "request_failed",
+      );
       return { type: "retry", availableAt: retryAt(attempt), error, value, usage };
     }
     case "retry_then_fail":

@@ -100,7 +100,9 @@ export class RunStage {
       const history = histories[index] ?? [];
       const turn = parked[index];
       const execution = turn ? this.#resume(turn, run, history) : this.#start(run, history);
-      const done = execution.catch((error: unknown) => this.#context.log.error(`Run ${run.id}: its turn could not be committed: ${String(error)}`, { run: run.id }));
+      const done = execution.catch((error: unknown) =>
+        this.#context.log.error(`Run ${run.id}: its turn could not be committed: ${String(error)}`, { run: run.id }),
+      );
       return done;
     });
   }
@@ -153,7 +155,9 @@ export class RunStage {
     if (!divergence) return turn.finish();
     const { run, definition } = turn;
     if (run.code !== definition.code) {
-      turn.note(`New code of "${run.chain}" asks for ${divergence.added.length} prompts that history does not have and leaves ${divergence.unasked.length} unused.`);
+      turn.note(
+        `New code of "${run.chain}" asks for ${divergence.added.length} prompts that history does not have and leaves ${divergence.unasked.length} unused.`,
+      );
       return turn.finish();
     }
     const commit = turn.hold();
@@ -219,10 +223,13 @@ export class RunStage {
     this.#unpark(id);
     const step = this.#grace.get(chain) ?? 0;
     if (step === 0) {
-      this.#context.log.warn(`Chain "${chain}" went on after its turn was over: it awaits I/O outside of step(). Nothing is lost, but its turns wait longer from now on.`, {
-        chain,
-        run: id,
-      });
+      this.#context.log.warn(
+        `Chain "${chain}" went on after its turn was over: it awaits I/O outside of step(). Nothing is lost, but its turns wait longer from now on.`,
+        {
+          chain,
+          run: id,
+        },
+      );
     }
     this.#grace.set(chain, Math.min(graceStepsMs.length - 1, step + 1));
     void this.#context.store.wakeRuns({ now: this.#context.clock.now(), runs: [{ run: id, epoch }] }).catch(() => {
@@ -232,7 +239,11 @@ export class RunStage {
 }
 
 /** Why the run is held, with both sides shown: in the details, which are stored with the run and never logged. */
-function nonDeterminism(run: ClaimedRun, divergence: NonNullable<ReturnType<Turn["divergence"]>>, bodies: ReadonlyMap<string, unknown>): SerializedError {
+function nonDeterminism(
+  run: ClaimedRun,
+  divergence: NonNullable<ReturnType<Turn["divergence"]>>,
+  bodies: ReadonlyMap<string, unknown>,
+): SerializedError {
   const { unasked, added } = divergence;
   const names = (entries: readonly { kind: string; key: string }[]) =>
     entries

@@ -11,7 +11,13 @@ export async function settleAll(
   result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number },
 ): Promise<boolean> {
   for (;;) {
-    const left = await context.store.settleRemaining({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), limit: settleChunk, result });
+    const left = await context.store.settleRemaining({
+      batch: batch.id,
+      epoch: batch.epoch,
+      now: context.clock.now(),
+      limit: settleChunk,
+      result,
+    });
     if (left === undefined) return false;
     if (left === 0) return true;
   }

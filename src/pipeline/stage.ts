@@ -47,8 +47,6 @@ export interface StageResult {
   wakeAt?: number;
 }
 
-export const nothingToDo: StageResult = { worked: false };
-
 export function providerOf(context: PipelineContext, lane: Lane): Provider {
   const provider = context.providers.get(lane.provider);
   if (!provider) throw new Error(`No provider "${lane.provider}" is configured.`);
@@ -56,7 +54,11 @@ export function providerOf(context: PipelineContext, lane: Lane): Provider {
 }
 
 /** Advances claimed batches side by side; a batch whose advance throws is given back with a backoff, the others go on. */
-export async function eachBatch(context: PipelineContext, batches: readonly BatchRecord[], advance: (batch: BatchRecord) => Promise<void>): Promise<void> {
+export async function eachBatch(
+  context: PipelineContext,
+  batches: readonly BatchRecord[],
+  advance: (batch: BatchRecord) => Promise<void>,
+): Promise<void> {
   await Promise.all(
     batches.map(async (batch) => {
       try {
@@ -75,11 +77,14 @@ export async function postpone(context: PipelineContext, batch: BatchRecord, err
   const failures = batch.failures + 1;
   const delay = retryDelayMs(context, error, failures);
   const denied = ProviderError.is(error) && error.failure === "denied";
-  context.log[denied || failures > 3 ? "warn" : "info"](`Batch ${batch.id} is tried again in ${Math.ceil(delay / 1_000)} s: ${messageOf(error)}`, {
-    batch: batch.id,
-    state: batch.state,
-    failures,
-  });
+  context.log[denied || failures > 3 ? "warn" : "info"](
+    `Batch ${batch.id} is tried again in ${Math.ceil(delay / 1_000)} s: ${messageOf(error)}`,
+    {
+      batch: batch.id,
+      state: batch.state,
+      failures,
+    },
+  );
   if (denied) context.onTrouble(error);
   await context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now, update: { dueAt: now + delay, failures } });
 }

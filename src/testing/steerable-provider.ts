@@ -41,7 +41,15 @@ export interface SteerableJob {
 }
 
 /** A call that a test may let fail: before anything happened, or after it did and only the answer is lost. */
-export type SteerableCall = "stageInput" | "createJob" | "findJobs" | "getJobs" | "readResults" | "cancelJob" | "deleteJob" | "discardInput";
+export type SteerableCall =
+  | "stageInput"
+  | "createJob"
+  | "findJobs"
+  | "getJobs"
+  | "readResults"
+  | "cancelJob"
+  | "deleteJob"
+  | "discardInput";
 
 interface PlannedFailure {
   call: SteerableCall;
@@ -73,9 +81,20 @@ export class SteerableProvider implements Provider {
   }
 
   /** The next calls of this kind fail, one per plan, in the order planned. */
-  failNext(call: SteerableCall, failure: ProviderFailure, options: { when?: "before" | "after"; message?: string; row?: string | number; status?: number } = {}): void {
+  failNext(
+    call: SteerableCall,
+    failure: ProviderFailure,
+    options: { when?: "before" | "after"; message?: string; row?: string | number; status?: number } = {},
+  ): void {
     const { when = "before", message = `${call} failed on purpose`, row, status } = options;
-    this.#planned.push({ call, when, failure, message, ...(row === undefined ? {} : { row }), ...(status === undefined ? {} : { status }) });
+    this.#planned.push({
+      call,
+      when,
+      failure,
+      message,
+      ...(row === undefined ? {} : { row }),
+      ...(status === undefined ? {} : { status }),
+    });
   }
 
   createModels(fetch: typeof globalThis.fetch): ReturnType<Provider["createModels"]> {
@@ -121,11 +140,15 @@ export class SteerableProvider implements Provider {
 
   async findJobs(token: string): Promise<ProviderJob[]> {
     const visible = this.#options.clock.now() - this.listLagMs;
-    return this.#call("findJobs", async () => this.jobs.filter((job) => job.token === token && !job.deleted && job.createdAt <= visible).map((job) => this.#view(job)));
+    return this.#call("findJobs", async () =>
+      this.jobs.filter((job) => job.token === token && !job.deleted && job.createdAt <= visible).map((job) => this.#view(job)),
+    );
   }
 
   async getJobs(names: readonly string[]): Promise<ProviderJob[]> {
-    return this.#call("getJobs", async () => this.jobs.filter((job) => names.includes(job.name) && !job.deleted).map((job) => this.#view(job)));
+    return this.#call("getJobs", async () =>
+      this.jobs.filter((job) => names.includes(job.name) && !job.deleted).map((job) => this.#view(job)),
+    );
   }
 
   async *readResults(job: ProviderJob): AsyncIterable<ResultRow> {
@@ -194,7 +217,10 @@ export class SteerableProvider implements Provider {
 
 /** The last text part of a REST body. */
 export function promptText(body: string): string {
-  const { contents, content } = JSON.parse(body) as { contents?: { parts?: { text?: string }[] }[]; content?: { parts?: { text?: string }[] } };
+  const { contents, content } = JSON.parse(body) as {
+    contents?: { parts?: { text?: string }[] }[];
+    content?: { parts?: { text?: string }[] };
+  };
   const parts = (contents?.at(-1) ?? content)?.parts ?? [];
   return parts.map(({ text }) => text ?? "").join("");
 }

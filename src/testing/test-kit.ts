@@ -35,7 +35,9 @@ const maxTicksPerInstant = 100_000;
 
 export function createTestKit(options: TestKitOptions = {}): TestKit {
   const { seed = 1, answer, turnaround = "1m", clock = new ManualClock(), ...rest } = options;
-  const provider = options.provider ?? new SteerableProvider({ clock, turnaroundMs: parseDuration(turnaround, "turnaround"), ...(answer ? { answer } : {}) });
+  const provider =
+    options.provider ??
+    new SteerableProvider({ clock, turnaroundMs: parseDuration(turnaround, "turnaround"), ...(answer ? { answer } : {}) });
   const store = options.store ?? new SqliteStore({ path: ":memory:" });
   const gembatch = new Gembatch({ logger: false, ...rest, store, provider, clock, random: new SeededRandom(seed), autoWorker: false });
   const worker = gembatch.worker();

@@ -241,7 +241,9 @@ export class Worker {
         continue;
       }
       const ms = Math.min(maxSleepMs, Math.max(1, (wakeAt ?? Infinity) - clock.now()));
-      await bell.wait(async (signal) => clock.sleep(ms, { signal: AbortSignal.any([signal, this.#stop.signal]), background: this.#foreground === 0 }));
+      await bell.wait(async (signal) =>
+        clock.sleep(ms, { signal: AbortSignal.any([signal, this.#stop.signal]), background: this.#foreground === 0 }),
+      );
     }
   }
 

@@ -16,7 +16,11 @@ describe("options", () => {
     ["an unknown nested option", { batching: { maxRequest: 5 } }, /Unknown option batching\.maxRequest\. Known here: maxRequests/],
     ["a bad duration", { polling: { minInterval: "5 parsecs" } }, /polling\.minInterval must be a duration/],
     ["a bad count", { batching: { maxJobs: 0 } }, /batching\.maxJobs must be a whole number of at least 1, got 0/],
-    ["bounds the wrong way round", { polling: { minInterval: "2m", maxInterval: "1m" } }, /polling\.minInterval .* is larger than polling\.maxInterval/],
+    [
+      "bounds the wrong way round",
+      { polling: { minInterval: "2m", maxInterval: "1m" } },
+      /polling\.minInterval .* is larger than polling\.maxInterval/,
+    ],
     ["an unknown store", { store: "mysql://user:secret@host/db" }, /not a store URL that gembatch knows: "mysql:\/\/…@host\/db"/],
     ["an unknown provider", { provider: "acme" }, /no provider that gembatch knows/],
     ["an unknown logger", { logger: "loud" }, /Option logger/],
@@ -50,13 +54,33 @@ describe("names", () => {
 
 describe("submit", () => {
   it.each<[string, (gembatch: Gembatch) => Promise<unknown>, object]>([
-    ["an unknown handler", async (g) => g.submit({ contents }, "m", "nobody"), { code: "unknown_handler", message: expect.stringContaining("Registered: known") as string }],
-    ["a function instead of a handler", async (g) => g.submit({ contents }, "m", (() => 1) as never), { code: "unknown_handler", message: expect.stringContaining("Register it first") as string }],
-    ["params that are not JSON", async (g) => g.submit({ contents }, "m", "known", { when: new Map() } as never), { code: "not_serializable", message: expect.stringContaining("when is a Map") as string }],
+    [
+      "an unknown handler",
+      async (g) => g.submit({ contents }, "m", "nobody"),
+      { code: "unknown_handler", message: expect.stringContaining("Registered: known") as string },
+    ],
+    [
+      "a function instead of a handler",
+      async (g) => g.submit({ contents }, "m", (() => 1) as unknown as string),
+      { code: "unknown_handler", message: expect.stringContaining("Register it first") as string },
+    ],
+    [
+      "params that are not JSON",
+      async (g) => g.submit({ contents }, "m", "known", { when: new Map() } as never),
+      { code: "not_serializable", message: expect.stringContaining("when is a Map") as string },
+    ],
     ["a request without contents", async (g) => g.submit({} as never, "m", "known"), { code: "invalid_argument" }],
-    ["no model", async (g) => g.submit({ contents }, "" as never, "known"), { code: "invalid_argument" }],
-    ["an unknown call option", async (g) => g.submit({ contents }, "m", "known", undefined, { prioritty: 1 } as never), { code: "invalid_option" }],
-    ["a priority that is no number", async (g) => g.submit({ contents }, "m", "known", undefined, { priority: "high" } as never), { code: "invalid_option" }],
+    ["no model", async (g) => g.submit({ contents }, "", "known"), { code: "invalid_argument" }],
+    [
+      "an unknown call option",
+      async (g) => g.submit({ contents }, "m", "known", undefined, { prioritty: 1 } as never),
+      { code: "invalid_option" },
+    ],
+    [
+      "a priority that is no number",
+      async (g) => g.submit({ contents }, "m", "known", undefined, { priority: "high" } as never),
+      { code: "invalid_option" },
+    ],
     [
       "a request over the size limit",
       async (g) => g.submit({ contents: [{ parts: [{ text: "x".repeat(30_000_000) }] }] }, "m", "known"),
@@ -74,7 +98,10 @@ describe("start", () => {
   it("refuses inputs that are not JSON, and bad ids", async () => {
     await using gembatch = create({});
     const chain = gembatch.chain("c", async (_context, input: unknown) => input);
-    await expect(chain.start({ deep: [() => 1] })).rejects.toMatchObject({ code: "not_serializable", message: expect.stringContaining("deep.0 is a function") as string });
+    await expect(chain.start({ deep: [() => 1] })).rejects.toMatchObject({
+      code: "not_serializable",
+      message: expect.stringContaining("deep.0 is a function") as string,
+    });
     await expect(chain.start(1, { id: "" })).rejects.toMatchObject({ code: "invalid_argument" });
     await expect(chain.start(1, { key: "x" } as never)).rejects.toMatchObject({ code: "invalid_option" });
   });
@@ -103,7 +130,9 @@ describe("start", () => {
   it("a run with too many prompts fails with the limit", async () => {
     await using kit = createTestKit({ worker: { maxEntries: 5 } });
     const chain = kit.gembatch.chain("c", async ({ models }) => {
-      await Promise.all(Array.from({ length: 6 }, async (_, n) => models.generateContent({ model: "gemini-2.5-flash", contents: String(n) })));
+      await Promise.all(
+        Array.from({ length: 6 }, async (_, n) => models.generateContent({ model: "gemini-2.5-flash", contents: String(n) })),
+      );
     });
     const run = await chain.start(undefined);
     await kit.run();
@@ -124,11 +153,19 @@ describe("against a server", async () => {
   const emulator = await startEmulator({ apiKey: "right", turnaround: 5 });
   afterAll(async () => emulator.close());
   const connect = (apiKey: string) =>
-    create({ provider: gemini({ apiKey, baseUrl: emulator.url }), polling: { minInterval: "5ms" }, batching: { debounce: "5ms" }, retry: { initialDelay: "20ms" } });
+    create({
+      provider: gemini({ apiKey, baseUrl: emulator.url }),
+      polling: { minInterval: "5ms" },
+      batching: { debounce: "5ms" },
+      retry: { initialDelay: "20ms" },
+    });
 
   it("a bad key ends the wait with a clear error; the run is unharmed", async () => {
     await using gembatch = connect("wrong");
-    const chain = gembatch.chain("c", async ({ models }) => (await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" })).text);
+    const chain = gembatch.chain(
+      "c",
+      async ({ models }) => (await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" })).text,
+    );
     const run = await chain.start(undefined);
     await expect(run.result()).rejects.toMatchObject({ code: "provider_auth", retryable: true });
     expect((await run.get()).state).toBe("waiting");
@@ -140,9 +177,15 @@ describe("against a server", async () => {
     delete process.env["GOOGLE_API_KEY"];
     try {
       await using gembatch = create({ provider: gemini({ baseUrl: emulator.url }), batching: { debounce: "5ms" } });
-      const chain = gembatch.chain("c", async ({ models }) => (await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" })).text);
+      const chain = gembatch.chain(
+        "c",
+        async ({ models }) => (await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" })).text,
+      );
       const run = await chain.start(undefined);
-      await expect(run.result()).rejects.toMatchObject({ code: "provider_auth", message: expect.stringContaining("GEMINI_API_KEY") as string });
+      await expect(run.result()).rejects.toMatchObject({
+        code: "provider_auth",
+        message: expect.stringContaining("GEMINI_API_KEY") as string,
+      });
     } finally {
       Object.assign(process.env, before);
     }
@@ -150,9 +193,15 @@ describe("against a server", async () => {
 
   it("a model that does not exist fails the run with the server's words", async () => {
     await using gembatch = connect("right");
-    const chain = gembatch.chain("c", async ({ models }) => (await models.generateContent({ model: "no-such-model", contents: "hi" })).text);
+    const chain = gembatch.chain(
+      "c",
+      async ({ models }) => (await models.generateContent({ model: "no-such-model", contents: "hi" })).text,
+    );
     const run = await chain.start(undefined);
-    await expect(run.result()).rejects.toMatchObject({ code: "request_refused", message: expect.stringContaining("no-such-model") as string });
+    await expect(run.result()).rejects.toMatchObject({
+      code: "request_refused",
+      message: expect.stringContaining("no-such-model") as string,
+    });
   });
 
   it("no server: everything waits, nothing is lost, and it goes on when there is one", async () => {
@@ -160,7 +209,10 @@ describe("against a server", async () => {
     const provider = new SteerableProvider({ clock });
     for (let n = 0; n < 20; n += 1) provider.failNext("stageInput", "unavailable");
     await using kit = createTestKit({ clock, provider });
-    const chain = kit.gembatch.chain("c", async ({ models }) => (await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" })).text);
+    const chain = kit.gembatch.chain(
+      "c",
+      async ({ models }) => (await models.generateContent({ model: "gemini-2.5-flash", contents: "hi" })).text,
+    );
     const run = await chain.start(undefined);
     await kit.run();
     expect(await run.result()).toBe("<hi>");

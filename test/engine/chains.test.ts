@@ -84,7 +84,14 @@ describe("a chain", () => {
     });
     const run = await chain.start(undefined);
     await kit.run();
-    expect(await run.result()).toEqual({ values: [[1, 1, 0], [3, 1, 0]], streamed: "<flow>", raw: "<raw>" });
+    expect(await run.result()).toEqual({
+      values: [
+        [1, 1, 0],
+        [3, 1, 0],
+      ],
+      streamed: "<flow>",
+      raw: "<raw>",
+    });
     expect(kit.provider.jobs.map(({ lane }) => lane.method)).toEqual(["embedContent", "generateContent", "generateContent"]);
   });
 
@@ -202,10 +209,7 @@ describe("a chain", () => {
     let resolveLate!: () => void;
     const late = new Promise<void>((resolve) => (resolveLate = resolve));
     const chain = kit.gembatch.chain("late", async ({ models }) => {
-      const [a, b] = await Promise.all([
-        models.generateContent(ask("early")),
-        late.then(async () => models.generateContent(ask("late"))),
-      ]);
+      const [a, b] = await Promise.all([models.generateContent(ask("early")), late.then(async () => models.generateContent(ask("late")))]);
       return [a.text, b.text];
     });
     const run = await chain.start(undefined);
@@ -242,13 +246,21 @@ describe("a chain", () => {
     });
     const run = await chain.start(undefined);
     await kit.run();
-    expect(await run.result()).toEqual({ blocked: "SAFETY", cut: ["half", "MAX_TOKENS"], none: [null, 0], failed: ["request_failed", false] });
+    expect(await run.result()).toEqual({
+      blocked: "SAFETY",
+      cut: ["half", "MAX_TOKENS"],
+      none: [null, 0],
+      failed: ["request_failed", false],
+    });
   });
 
   it("answers other SDKs with a 400 that they do not retry", async () => {
     await using kit = createTestKit({ answer: () => ({ error: { code: 3, message: "bad argument" } }) });
     const chain = kit.gembatch.chain("foreign", async ({ fetch }) => {
-      const response = await fetch("http://host/v1beta/models/gemini-2.5-flash:generateContent", { method: "POST", body: '{"contents":[]}' });
+      const response = await fetch("http://host/v1beta/models/gemini-2.5-flash:generateContent", {
+        method: "POST",
+        body: '{"contents":[]}',
+      });
       return [response.status, ((await response.json()) as { error: { status: string } }).error.status];
     });
     const run = await chain.start(undefined);
@@ -259,7 +271,10 @@ describe("a chain", () => {
   it("gives function calls without an id the same id at every replay", async () => {
     await using kit = createTestKit({
       worker: { parkedBytes: 0 },
-      answer: (prompt) => (prompt === "call" ? { response: { candidates: [{ finishReason: "STOP", content: { parts: [{ functionCall: { name: "f", args: {} } }] } }] } } : "ok"),
+      answer: (prompt) =>
+        prompt === "call"
+          ? { response: { candidates: [{ finishReason: "STOP", content: { parts: [{ functionCall: { name: "f", args: {} } }] } }] } }
+          : "ok",
     });
     const ids: unknown[] = [];
     const chain = kit.gembatch.chain("tools", async ({ models }) => {
@@ -316,10 +331,19 @@ describe("a handler", () => {
     });
     const second = kit.gembatch.handler("second", async (response, params: { topic: string }) => {
       seen.push([response.text, params]);
-      await kit.gembatch.submit({ contents: [{ role: "user", parts: [{ text: `${params.topic}: ${response.text}` }] }] }, "models/gemini-2.5-flash", output);
+      await kit.gembatch.submit(
+        { contents: [{ role: "user", parts: [{ text: `${params.topic}: ${response.text}` }] }] },
+        "models/gemini-2.5-flash",
+        output,
+      );
       await kit.gembatch.submit({ contents: [{ role: "user", parts: [{ text: `again` }] }] }, "gemini-2.5-flash", output);
     });
-    const id = await kit.gembatch.submit({ contents: [{ role: "user", parts: [{ text: "hi" }] }] }, "publishers/google/models/gemini-2.5-flash", second, { topic: "tides" });
+    const id = await kit.gembatch.submit(
+      { contents: [{ role: "user", parts: [{ text: "hi" }] }] },
+      "publishers/google/models/gemini-2.5-flash",
+      second,
+      { topic: "tides" },
+    );
     await kit.run();
     expect(seen).toEqual([["<hi>", { topic: "tides" }], "<tides: <hi>>", "<again>"]);
     expect((await kit.gembatch.runs.get(id))!.state).toBe("completed");
@@ -354,7 +378,10 @@ describe("a handler", () => {
 
   it("may await further prompts like a chain, and embeds", async () => {
     await using kit = createTestKit();
-    const both = kit.gembatch.handler("both", async (response, _params, { models }) => (await models.generateContent(ask(`more ${response.text}`))).text);
+    const both = kit.gembatch.handler(
+      "both",
+      async (response, _params, { models }) => (await models.generateContent(ask(`more ${response.text}`))).text,
+    );
     const embedded = kit.gembatch.handler<unknown, EmbedContentResponse>("embedded", (response) => response.embeddings?.[0]?.values);
     const a = await kit.gembatch.submit({ contents: [{ parts: [{ text: "hi" }] }] }, "gemini-2.5-flash", both);
     const b = await kit.gembatch.submit({ content: { parts: [{ text: "four" }] } }, "gemini-embedding-001", embedded);
@@ -367,7 +394,10 @@ describe("a handler", () => {
 describe("starting", () => {
   it("is idempotent by id and refuses another input under it", async () => {
     await using kit = createTestKit();
-    const chain = kit.gembatch.chain("c", async ({ models }, input: { n: number }) => (await models.generateContent(ask(String(input.n)))).text);
+    const chain = kit.gembatch.chain(
+      "c",
+      async ({ models }, input: { n: number }) => (await models.generateContent(ask(String(input.n)))).text,
+    );
     await chain.start({ n: 1 }, { id: "a" });
     await chain.start({ n: 1 }, { id: "a" });
     await expect(chain.start({ n: 2 }, { id: "a" })).rejects.toMatchObject({ code: "run_conflict" });
@@ -423,7 +453,10 @@ describe("responses", () => {
   it("are official objects", async () => {
     const { GenerateContentResponse } = await import("@google/genai");
     await using kit = createTestKit({ answer: () => ({ response: textResponse("hi") }) });
-    const chain = kit.gembatch.chain("official", async ({ models }) => (await models.generateContent(ask("x"))) instanceof GenerateContentResponse);
+    const chain = kit.gembatch.chain(
+      "official",
+      async ({ models }) => (await models.generateContent(ask("x"))) instanceof GenerateContentResponse,
+    );
     const run = await chain.start(undefined);
     await kit.run();
     expect(await run.result()).toBe(true);

@@ -5,7 +5,10 @@ import { SqliteStore } from "../../src/stores/sqlite/store.ts";
 /** A kit with one chain that asks one prompt per run. */
 function singleKit(options: TestKitOptions = {}) {
   const kit = createTestKit(options);
-  const chain = kit.gembatch.chain("single", async ({ models }, text: string) => (await models.generateContent({ model: "gemini-2.5-flash", contents: text })).text);
+  const chain = kit.gembatch.chain(
+    "single",
+    async ({ models }, text: string) => (await models.generateContent({ model: "gemini-2.5-flash", contents: text })).text,
+  );
   const start = async (count: number) => Promise.all(Array.from({ length: count }, async (_, n) => chain.start(`p${n}`, { id: `r${n}` })));
   return { kit, chain, start };
 }
@@ -119,7 +122,10 @@ describe("launching", () => {
     await start(5);
     await kit.run();
     expect(sizes(kit)).toEqual([4]);
-    await expect(chain.run("r2").result()).rejects.toMatchObject({ code: "request_refused", message: expect.stringContaining("row 2: no contents") as string });
+    await expect(chain.run("r2").result()).rejects.toMatchObject({
+      code: "request_refused",
+      message: expect.stringContaining("row 2: no contents") as string,
+    });
     expect(await chain.run("r1").result()).toBe("<p1>");
     await kit.gembatch.close();
   });
@@ -129,7 +135,8 @@ describe("launching", () => {
     const provider = new SteerableProvider({ clock });
     const create = provider.createJob.bind(provider);
     provider.createJob = async (input, staged, options) => {
-      for await (const { body } of input.rows()) if (body.includes('"p11"')) provider.failNext("createJob", "refused", { message: "a request is malformed" });
+      for await (const { body } of input.rows())
+        if (body.includes('"p11"')) provider.failNext("createJob", "refused", { message: "a request is malformed" });
       return create(input, staged, options);
     };
     const { kit, chain, start } = singleKit({ clock, provider });
@@ -146,7 +153,10 @@ describe("launching", () => {
     kit.provider.failNext("createJob", "refused", { status: 404, message: "models/x is not found" });
     await start(3);
     await kit.run();
-    await expect(chain.run("r0").result()).rejects.toMatchObject({ code: "request_refused", message: expect.stringContaining("not found") as string });
+    await expect(chain.run("r0").result()).rejects.toMatchObject({
+      code: "request_refused",
+      message: expect.stringContaining("not found") as string,
+    });
     expect(sizes(kit)).toEqual([]);
     await kit.gembatch.close();
   });
@@ -182,7 +192,10 @@ describe("polling", () => {
     await start(1);
     await kit.run();
     expect(sizes(kit)).toEqual([1, 1]);
-    await expect(chain.run("r0").result()).rejects.toMatchObject({ code: "request_expired", message: expect.stringContaining("expired") as string });
+    await expect(chain.run("r0").result()).rejects.toMatchObject({
+      code: "request_expired",
+      message: expect.stringContaining("expired") as string,
+    });
     await kit.gembatch.close();
   });
 
@@ -240,7 +253,9 @@ describe("routing", () => {
   });
 
   it("hands an empty answer on after two more tries", async () => {
-    const { kit, chain, start } = singleKit({ answer: () => ({ response: { candidates: [{ finishReason: "STOP", content: { parts: [] } }] } }) });
+    const { kit, chain, start } = singleKit({
+      answer: () => ({ response: { candidates: [{ finishReason: "STOP", content: { parts: [] } }] } }),
+    });
     await start(1);
     await kit.run();
     expect(sizes(kit)).toEqual([1, 1, 1]);

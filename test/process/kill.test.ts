@@ -68,7 +68,7 @@ describe("a program of 200 sequential and 200 branching chains", () => {
     const undisturbed = await start();
     rmSync(join(folder, "store.db"));
     for (const extra of ["store.db-wal", "store.db-shm"]) rmSync(join(folder, extra), { force: true });
-    emulator.reset();
+    await emulator.reset();
     for (const moment of [300, 450, 600, 750, 900]) await start(moment);
     const outputs = await start();
     expect(outputs).toEqual(undisturbed);

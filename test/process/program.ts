@@ -16,7 +16,9 @@ const sequence = gembatch.chain("sequence", async ({ models }, n: number) => {
 });
 
 const branching = gembatch.chain("branching", async ({ models }, n: number) => {
-  const [left, right] = await Promise.all(["left", "right"].map(async (side) => models.generateContent({ model, contents: `branching ${n} ${side}` })));
+  const [left, right] = await Promise.all(
+    ["left", "right"].map(async (side) => models.generateContent({ model, contents: `branching ${n} ${side}` })),
+  );
   const merged = await models.generateContent({ model, contents: `branching ${n} merge ${left!.text} and ${right!.text}` });
   return merged.text!;
 });

@@ -316,7 +316,9 @@ describe("creating", () => {
   it("is ambiguous when it is aborted after sending, and unavailable before", async () => {
     const server = await serve(() => {});
     const controller = new AbortController();
-    const call = failureOf(provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, beforeSend: async () => true }));
+    const call = failureOf(
+      provide(server.url).createJob(batch(["{}"]), staged, { signal: controller.signal, beforeSend: async () => true }),
+    );
     await vi.waitFor(() => expect(server.calls.length).toBe(1));
     controller.abort();
     expect((await call).failure).toBe("ambiguous");

@@ -1,0 +1,106 @@
+import type { Entry, NewEntry } from "../core/store.ts";
+
+/** What is recorded of a run, as far as a turn knows it, and what its code has asked for so far. */
+export class History {
+  readonly #entries = new Map<string, Entry>();
+  readonly #asked = new Set<string>();
+  readonly #occurrences = new Map<string, number>();
+  #bases: Map<string, string> | undefined;
+  #nextNo = 0;
+  #seen: number;
+  #loaded = 0;
+
+  /** @param seq settlements of the run at its claim: what was loaded covers them all, also those that a retry has taken back since. */
+  constructor(entries: readonly Entry[], seq: number) {
+    for (const entry of entries) this.#learn(entry);
+    this.#seen = Math.max(seq, this.#loaded);
+  }
+
+  /** Settlements that the turn knows of. */
+  get seen(): number {
+    return this.#seen;
+  }
+
+  /** Every settlement up to this one was loaded from the store. */
+  get loaded(): number {
+    return this.#loaded;
+  }
+
+  /** Number of the next new entry. */
+  get nextNo(): number {
+    return this.#nextNo;
+  }
+
+  /** Adds what settled since; returns the entries that are news to the turn (its own steps are not). */
+  extend(entries: readonly Entry[], seq: number): Entry[] {
+    const news = entries.filter((entry) => {
+      const known = this.#entries.get(entry.key)?.seq !== undefined;
+      if (known) this.#loaded = Math.max(this.#loaded, entry.seq ?? 0);
+      else this.#learn(entry);
+      return !known;
+    });
+    this.#seen = Math.max(this.#seen, this.#loaded, seq);
+    return news;
+  }
+
+  /** `base` with its count in this run: equal bases are told apart by the order in which they are asked. */
+  nextKey(base: string): string {
+    const occurrence = this.#occurrences.get(base) ?? 0;
+    this.#occurrences.set(base, occurrence + 1);
+    return occurrence === 0 ? base : `${base}#${occurrence}`;
+  }
+
+  /** The entry under this key, now asked for. */
+  ask(key: string): Entry | undefined {
+    const entry = this.#entries.get(key);
+    if (entry) this.#asked.add(key);
+    return entry;
+  }
+
+  /** The entry that a handler run starts with. */
+  askFirst(): Entry | undefined {
+    const first = [...this.#entries.values()].find(({ no }) => no === 0);
+    return first && this.ask(first.key);
+  }
+
+  /** The key that a prompt of this exact text was recorded under, without scope and count. */
+  baseOf(fingerprint: string): string | undefined {
+    if (!this.#bases) {
+      this.#bases = new Map();
+      for (const { kind, key, fingerprint: recorded } of this.#entries.values()) {
+        if (kind === "request") this.#bases.set(recorded, key.slice(key.lastIndexOf("/") + 1).split("#")[0]!);
+      }
+    }
+    return this.#bases.get(fingerprint);
+  }
+
+  /** Recorded waits that the code has not asked for. */
+  unasked(): Entry[] {
+    return [...this.#entries.values()].filter(({ key, kind }) => !this.#asked.has(key) && kind !== "now" && kind !== "start");
+  }
+
+  /** Entries that are committed with this turn. The store numbers their settlements; here it only matters that there are any. */
+  add(entries: readonly NewEntry[]): void {
+    for (const { key, kind, fingerprint, settled } of entries) {
+      if (settled) this.#seen += 1;
+      const seq = settled ? 0 : undefined;
+      this.#entries.set(key, { no: this.#nextNo, key, kind, fingerprint, seq, value: settled?.value, error: settled?.error });
+      this.#asked.add(key);
+      this.#nextNo += 1;
+    }
+  }
+
+  /** Drops the answers that were handed out. */
+  slim(): void {
+    for (const key of this.#asked) {
+      const entry = this.#entries.get(key);
+      if (entry?.seq !== undefined) entry.value = undefined;
+    }
+  }
+
+  #learn(entry: Entry): void {
+    this.#entries.set(entry.key, entry);
+    this.#nextNo = Math.max(this.#nextNo, entry.no + 1);
+    this.#loaded = Math.max(this.#loaded, entry.seq ?? 0);
+  }
+}

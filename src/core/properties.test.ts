@@ -1,0 +1,104 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decideFlush } from "./batching.ts";
+import { canonicalJson, toJson } from "./json.ts";
+import { parseRowKey, rowKey } from "./keys.ts";
+import { outcomeOfResponse } from "./outcome.ts";
+import { nextPollDelayMs } from "./polling.ts";
+import { usageOf } from "./usage.ts";
+
+/** The same value with the keys of every object in another order. */
+function shuffled(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(shuffled);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .toReversed()
+      .map(([key, item]) => [key, shuffled(item)]),
+  );
+}
+
+describe("for any input", () => {
+  it("canonical JSON depends on the value only, and parses back to it", () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), (value) => {
+        const plain = JSON.parse(JSON.stringify(value)) as unknown;
+        expect(canonicalJson(shuffled(plain))).toBe(canonicalJson(plain));
+        expect(JSON.parse(canonicalJson(plain))).toEqual(plain);
+      }),
+    );
+  });
+
+  it("what toJson takes comes back as it was", () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), (value) => {
+        expect(JSON.parse(toJson(value, "it"))).toEqual(JSON.parse(JSON.stringify(value)));
+      }),
+    );
+  });
+
+  it("row keys are read back, and no other text is taken for one by accident of form", () => {
+    fc.assert(
+      fc.property(fc.stringMatching(/^[a-z0-9-]{1,20}$/), fc.integer({ min: 1, max: 1_000 }), (id, attempt) => {
+        expect(parseRowKey(rowKey(id, attempt))).toEqual({ id, attempt });
+      }),
+    );
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        const parsed = parseRowKey(text);
+        if (parsed) expect(rowKey(parsed.id, parsed.attempt).length).toBeLessThanOrEqual(text.length);
+      }),
+    );
+  });
+
+  it("responses of any shape have an outcome and a usage", () => {
+    fc.assert(
+      fc.property(fc.anything(), (value) => {
+        expect(["deliver", "retry_then_deliver", "retry_then_fail", "fail"]).toContain(outcomeOfResponse(value).type);
+        expect(usageOf(value).promptTokens).toBeGreaterThanOrEqual(0);
+      }),
+    );
+  });
+
+  it("a flush never breaks a limit, and whoever does not flush is looked at again or blocked by a job", () => {
+    const policy = { maxRequests: 100, maxBytes: 10_000, maxWaitMs: 60_000, maxJobs: 8, debounceMs: 250 };
+    const count = fc.integer({ min: 0, max: 1_000 });
+    const input = fc.record({
+      queued: count,
+      bytes: fc.integer({ min: 0, max: 100_000 }),
+      tokens: count,
+      oldestAgeMs: fc.integer({ min: 0, max: 100_000 }),
+      quietMs: count,
+      activeBatches: fc.integer({ min: 0, max: 12 }),
+      sinceLastBatchMs: fc.integer({ min: 0, max: 1_000_000 }),
+      turnaroundMs: fc.option(fc.integer({ min: 1, max: 1_000_000 }), { nil: undefined }),
+      freeTokens: fc.integer({ min: -100, max: 1_000 }),
+      tokensInUse: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(input, (at) => {
+        const decision = decideFlush(policy, at);
+        if (decision.flush) {
+          expect(at.activeBatches).toBeLessThan(policy.maxJobs);
+          expect(decision.limits.requests).toBeLessThanOrEqual(policy.maxRequests);
+          expect(decision.limits.tokens).toBeGreaterThan(0);
+        } else if (decision.waitMs === undefined) {
+          expect(at.queued === 0 || at.activeBatches > 0 || at.tokensInUse).toBe(true);
+        } else {
+          expect(decision.waitMs).toBeGreaterThan(0);
+        }
+      }),
+    );
+  });
+
+  it("polls stay within their bounds", () => {
+    const policy = { minIntervalMs: 1_000, maxIntervalMs: 60_000 };
+    fc.assert(
+      fc.property(fc.nat(), fc.option(fc.nat(), { nil: undefined }), (age, fastest) => {
+        const delay = nextPollDelayMs(policy, age, fastest);
+        expect(delay).toBeGreaterThanOrEqual(policy.minIntervalMs);
+        expect(delay).toBeLessThanOrEqual(policy.maxIntervalMs);
+      }),
+    );
+  });
+});

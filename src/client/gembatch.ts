@@ -104,7 +104,7 @@ export class Gembatch implements AsyncDisposable {
     fn: HandlerFunction<Params, Response>,
     options?: DefinitionOptions,
   ): Handler<Params> {
-    return { name: this.#session.registry.add("handler", name, fn, options).name };
+    return { kind: "handler", name: this.#session.registry.add("handler", name, fn, options).name };
   }
 
   /**

@@ -42,6 +42,7 @@ export interface EmbedContentRequest {
 
 /** A registered handler; `submit` names it, the store keeps its name. */
 export interface Handler<Params> {
+  readonly kind: "handler";
   readonly name: string;
   /** Never set: carries the type. */
   readonly params?: (params: Params) => void;

@@ -19,4 +19,5 @@ export type { Logger } from "./core/log.ts";
 export type { Clock, Random } from "./core/clock.ts";
 export { defaultPrices, type Price, type Tier } from "./core/pricing.ts";
 export type { Usage } from "./core/usage.ts";
-export type { BatchRecord, Page, PageOptions, RequestRecord, RunRecord } from "./core/store.ts";
+export type { BatchRecord, Page, PageOptions, RequestRecord, RunRecord, Store } from "./core/store.ts";
+export { ProviderError, type Provider } from "./core/provider.ts";

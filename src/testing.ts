@@ -14,3 +14,5 @@ export {
   type SteerableJob,
   type SteerableProviderOptions,
 } from "./testing/steerable-provider.ts";
+export { testProvider, type ProviderSetup, type TestFunctions } from "./testing/provider-conformance.ts";
+export { testStore, type StoreSetup, type StoreSubject } from "./testing/store-conformance.ts";

@@ -1,6 +1,6 @@
 /**
  * A user's program for the process tests: 200 sequential chains of three prompts and 200 that branch, on the store and the server that the
- * environment names. Prints one line of JSON with every output when all are done. Killed at any moment and started again it goes on.
+ * environment names (`PROGRAM_CHAINS`: only some of them). Prints one line of JSON with every output when all are done. Killed at any moment and started again it goes on.
  */
 import { Gembatch } from "../../src/index.ts";
 
@@ -23,14 +23,13 @@ const branching = gembatch.chain("branching", async ({ models }, n: number) => {
   return merged.text!;
 });
 
+const wanted = process.env["PROGRAM_CHAINS"]?.split(",");
+const chains = [sequence, branching].filter(({ name }) => !wanted || wanted.includes(name));
 const numbers = Array.from({ length: count }, (_, n) => n);
-await Promise.all([
-  sequence.startMany(numbers, { id: (n) => `sequence-${n}` }),
-  branching.startMany(numbers, { id: (n) => `branching-${n}` }),
-]);
+await Promise.all(chains.map(async (chain) => chain.startMany(numbers, { id: (n) => `${chain.name}-${n}` })));
 process.stdout.write("started\n");
 const outputs: Record<string, unknown> = {};
-for (const chain of [sequence, branching]) {
+for (const chain of chains) {
   for await (const item of chain.map(numbers, { id: (n) => `${chain.name}-${n}` })) outputs[item.id] = item.output ?? item.error?.message;
 }
 await gembatch.close();

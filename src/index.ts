@@ -20,4 +20,14 @@ export type { Clock, Random } from "./core/clock.ts";
 export { defaultPrices, type Price, type Tier } from "./core/pricing.ts";
 export type { Usage } from "./core/usage.ts";
 export type { BatchRecord, Page, PageOptions, RequestRecord, RunRecord, Store } from "./core/store.ts";
-export { ProviderError, type Provider } from "./core/provider.ts";
+export {
+  ProviderError,
+  type BatchRow,
+  type JobInput,
+  type Lane,
+  type Provider,
+  type ProviderJob,
+  type ProviderLimits,
+  type ResultRow,
+  type StagedInput,
+} from "./core/provider.ts";

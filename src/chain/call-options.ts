@@ -53,6 +53,11 @@ export function checkCallOptions(options: CallOptions): void {
   if (options.onChange !== undefined && !["reuse", "redo", "fail"].includes(options.onChange)) {
     throw new GembatchError("invalid_option", `Option onChange must be "reuse", "redo" or "fail", got ${describe(options.onChange)}.`);
   }
+  if (options.onChange !== undefined && options.key === undefined) {
+    throw new GembatchError("invalid_option", "Option onChange needs a key.", {
+      hint: "Without a key the prompt itself is the key, so an edited prompt is always asked anew.",
+    });
+  }
   if (options.priority !== undefined) checkPriority(options.priority);
   if (options.retry !== undefined) {
     refuseUnknown(options.retry, ["maxAttempts"], "retry");

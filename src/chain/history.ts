@@ -1,4 +1,4 @@
-import type { Entry, NewEntry } from "../core/store.ts";
+import type { Entry, EntryKind, NewEntry } from "../core/store.ts";
 
 /** What is recorded of a run, as far as a turn knows it, and what its code has asked for so far. */
 export class History {
@@ -9,6 +9,8 @@ export class History {
   #nextNo = 0;
   #seen: number;
   #loaded = 0;
+  /** Entries below this number were recorded by other code, which asked for other things. */
+  #otherCode = 0;
 
   /** @param seq settlements of the run at its claim: what was loaded covers them all, also those that a retry has taken back since. */
   constructor(entries: readonly Entry[], seq: number) {
@@ -74,9 +76,23 @@ export class History {
     return this.#bases.get(fingerprint);
   }
 
-  /** Recorded waits that the code has not asked for. */
-  unasked(): Entry[] {
-    return [...this.#entries.values()].filter(({ key, kind }) => !this.#asked.has(key) && kind !== "now" && kind !== "start");
+  /** Waits recorded by this code (`own`) or by any that the code has not asked for. */
+  unasked(whose: "own" | "any"): Entry[] {
+    const from = whose === "own" ? this.#otherCode : 0;
+    return [...this.#entries.values()].filter(({ no, key, kind }) => no >= from && !this.#asked.has(key) && isWait(kind));
+  }
+
+  /** How many recorded results are handed out one by one when the code asks for them. */
+  get settledWaits(): number {
+    let count = 0;
+    for (const { kind, seq } of this.#entries.values()) if (seq !== undefined && isWait(kind)) count += 1;
+    return count;
+  }
+
+  /** Everything so far was recorded by other code. Returns the entry that remembers it. */
+  changeCode(code: string): NewEntry {
+    this.#otherCode = this.#nextNo;
+    return { key: `code:${code}@${this.#nextNo}`, kind: "code", fingerprint: code, settled: { value: String(this.#nextNo) } };
   }
 
   /** Entries that are committed with this turn. The store numbers their settlements; here it only matters that there are any. */
@@ -102,5 +118,11 @@ export class History {
     this.#entries.set(entry.key, entry);
     this.#nextNo = Math.max(this.#nextNo, entry.no + 1);
     this.#loaded = Math.max(this.#loaded, entry.seq ?? 0);
+    if (entry.kind === "code") this.#otherCode = Math.max(this.#otherCode, Number(entry.value));
   }
+}
+
+/** What code waits for; the rest is told at once. */
+function isWait(kind: EntryKind): boolean {
+  return kind !== "now" && kind !== "start" && kind !== "code";
 }

@@ -66,8 +66,10 @@ export function sendPrompt(turn: Turn, prompt: Prompt, maxAttempts: number): Pro
   // A prompt without a name is recognised by the digest of its very text, which is cheaper than the canonical one and enough at a replay.
   const raw = options.key === undefined ? digest(`${model}:${method}\n${text}`) : undefined;
   const known = raw === undefined ? undefined : turn.baseOf(raw);
-  if (known !== undefined)
-    return turn.wait("request", known, raw!, () => ({ entry: prepareRequest(prompt, defaultsOf(turn, maxAttempts)) })).then(answerText);
+  if (known !== undefined) {
+    const create = () => ({ entry: { request: prepareRequest(prompt, defaultsOf(turn, maxAttempts)).request } });
+    return turn.wait("request", known, raw!, create).then(answerText);
+  }
   const { base, fingerprint, request } = prepareRequest(prompt, defaultsOf(turn, maxAttempts));
   const onChange = raw === undefined ? (options.onChange ?? "reuse") : undefined;
   return turn.wait("request", base, raw ?? fingerprint, () => ({ entry: { request } }), onChange).then(answerText);

@@ -18,6 +18,14 @@ describe("storedResponse", () => {
     expect(streamed).toBe(answer.text);
   });
 
+  it("gives the same stream however often it is asked for it", async () => {
+    const response = storedResponse(answer);
+    expect(response.body).toBe(response.body);
+    expect(response.bodyUsed).toBe(false);
+    expect(await new Response(response.body).text()).toBe(answer.text);
+    expect(response.bodyUsed).toBe(true);
+  });
+
   it("can be read once, cloned before", async () => {
     const response = storedResponse(answer, 400);
     const copy = response.clone();

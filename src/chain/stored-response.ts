@@ -24,6 +24,8 @@ class StoredResponse extends PlainResponse {
   readonly #answer: Answer;
   readonly #status: number;
   #used = false;
+  /** Made when the body is wanted as a stream. */
+  #plain: Response | undefined;
 
   constructor(answer: Answer, status: number) {
     super(null, { status, headers: headers[answer.contentType] });
@@ -32,11 +34,12 @@ class StoredResponse extends PlainResponse {
   }
 
   get body(): ReadableStream | null {
-    return new Response(this.#take()).body;
+    this.#plain ??= new Response(this.#take());
+    return this.#plain.body;
   }
 
   get bodyUsed(): boolean {
-    return this.#used;
+    return this.#plain?.bodyUsed ?? this.#used;
   }
 
   async text(): Promise<string> {

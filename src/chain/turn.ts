@@ -75,13 +75,19 @@ export class Turn {
   #abort: AbortController | undefined;
   /** Whether the longer wait before judging a divergence was granted. */
   graceUsed = false;
+  /** This is the first turn under other code than the one that recorded the history. */
+  readonly deployed: boolean;
+  /** Remembers that with the first commit, whatever it carries. */
+  #marker: NewEntry | undefined;
 
   constructor(run: ClaimedRun, definition: Definition, history: readonly Entry[], host: TurnHost) {
     this.run = run;
     this.definition = definition;
     this.#host = host;
     this.#history = new History(history, run.seq);
-    this.#replayed = this.#history.loaded;
+    this.#replayed = this.#history.settledWaits;
+    this.deployed = run.code !== "" && run.code !== definition.code;
+    if (this.deployed) this.#marker = this.#history.changeCode(definition.code);
   }
 
   // Life ---------------------------------------------------------------------------------------------------------------
@@ -249,6 +255,7 @@ export class Turn {
       this.#add({ key: asked.key, kind, fingerprint, ...entry });
       if (start) this.#starts.push(start);
     }
+    if (asked.entry?.seq === undefined) this.#replayed = 0;
     return new Promise<Entry>((resolve) => {
       const wait = { resolve };
       if (asked.entry?.seq !== undefined) this.#release(asked.entry, wait);
@@ -286,6 +293,7 @@ export class Turn {
       return entryValue(entry);
     }
     this.#steps += 1;
+    this.#replayed = 0;
     try {
       let settled: { value: string } | { error: SerializedError };
       try {
@@ -330,9 +338,10 @@ export class Turn {
   /** Recorded waits that this turn's code did not ask for, although it asked for new ones: code and history disagree. */
   divergence(): { unasked: Entry[]; added: NewEntry[] } | undefined {
     if (this.#redone) return undefined;
+    const whose = this.deployed ? "any" : "own";
     const added = this.#entries.filter((entry) => entry.kind === "request" || entry.kind === "child");
     if (added.length === 0) return undefined;
-    const unasked = this.#history.unasked();
+    const unasked = this.#history.unasked(whose);
     return unasked.length === 0 ? undefined : { unasked, added };
   }
 
@@ -437,7 +446,9 @@ export class Turn {
   }
 
   /** A commit of these entries; from here on they count as history. */
-  #commit(outcome: TurnOutcome, entries: NewEntry[], starts: NewRun[]): TurnCommit {
+  #commit(outcome: TurnOutcome, own: NewEntry[], starts: NewRun[]): TurnCommit {
+    const entries = this.#marker ? [this.#marker, ...own] : own;
+    this.#marker = undefined;
     const commit: TurnCommit = {
       run: this.run.id,
       epoch: this.run.epoch,
@@ -462,6 +473,7 @@ const kindWords: Record<EntryKind, string> = {
   child: "call() or map()",
   start: "start() or submit()",
   now: "now()",
+  code: "other code",
 };
 
 function digestHex(text: string): string {

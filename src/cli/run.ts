@@ -1,7 +1,10 @@
+import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { defaultStoreUrl } from "../client/connect.ts";
 import { GembatchError } from "../core/errors.ts";
+import { runTransitions } from "../core/states.ts";
 import { runEmulatorCommand } from "../emulator.ts";
-import { Gembatch } from "../index.ts";
+import { Gembatch, type RunRecord } from "../index.ts";
 import { batchesText, runsText, statusText } from "./text.ts";
 
 const help = `gembatch: LLM prompt chains at batch prices
@@ -57,6 +60,8 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
     out(help);
     return values.help ? 0 : 2;
   }
+  const state = checkState(values.state);
+  checkStoreExists(values.store ?? process.env["GEMBATCH_STORE"] ?? defaultStoreUrl);
   await using gembatch = new Gembatch({ ...(values.store === undefined ? {} : { store: values.store }), autoWorker: false });
   const show = (value: unknown, text: string) => out(values.json ? `${JSON.stringify(value)}\n` : text);
   const limit = values.limit === undefined ? 20 : Number(values.limit);
@@ -69,7 +74,7 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
     case "runs": {
       const filter = {
         limit,
-        ...(values.state === undefined ? {} : { state: values.state as never }),
+        ...(state === undefined ? {} : { state }),
         ...(values.chain === undefined ? {} : { chain: values.chain }),
       };
       const { items } = await gembatch.runs.list(filter);
@@ -91,6 +96,20 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
     default:
       throw new GembatchError("invalid_option", `Unknown command "${command}".`, { hint: "gembatch --help lists them." });
   }
+}
+
+function checkState(state: string | undefined): RunRecord["state"] | undefined {
+  if (state === undefined || state in runTransitions) return state as RunRecord["state"] | undefined;
+  throw new GembatchError("invalid_option", `Unknown state "${state}".`, { hint: `Known: ${Object.keys(runTransitions).join(", ")}.` });
+}
+
+/** Looking must not create an empty store where none is. */
+function checkStoreExists(url: string): void {
+  const path = /^sqlite:(?:\/\/)?(?!:memory:)(.+)$/.exec(url)?.[1];
+  if (path === undefined || existsSync(path)) return;
+  throw new GembatchError("store_unavailable", `There is no store at ${path}.`, {
+    hint: "Run it in the folder of your program, or name the store with --store or GEMBATCH_STORE.",
+  });
 }
 
 async function readVersion(): Promise<string> {

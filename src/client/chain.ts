@@ -4,7 +4,7 @@ import { checkPriority } from "../chain/call-options.ts";
 import { turnStorage } from "../chain/turn-scope.ts";
 import { timeOrderedId } from "../core/clock.ts";
 import { describe, GembatchError } from "../core/errors.ts";
-import { digest, toJson } from "../core/json.ts";
+import { canonicalJson, digest, toJson } from "../core/json.ts";
 import { refuseUnknown } from "../core/options.ts";
 import type { NewRun } from "../core/store.ts";
 import { mapRuns, type MapItem, type MapOptions } from "./map-runs.ts";
@@ -107,7 +107,7 @@ export class Chain<Input, Output> implements Callable<Input, Output> {
       chain: name,
       version,
       input: json,
-      fingerprint: digest(`${name}\n${json}`),
+      fingerprint: digest(`${name}\n${canonicalJson(JSON.parse(json))}`),
       priority: checkPriority(priority),
     };
   }

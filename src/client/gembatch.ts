@@ -152,10 +152,10 @@ export class Gembatch implements AsyncDisposable {
 
 function resolveLogger(logger: GembatchOptions["logger"]): Logger {
   const given = logger ?? process.env["GEMBATCH_LOG"] ?? "warn";
-  if (given === false) return silentLogger;
+  if (given === false || given === "silent") return silentLogger;
   if (typeof given === "object") return given;
   if (isLogLevel(given)) return consoleLogger(given);
   throw new GembatchError("invalid_option", `Option logger must be false, a level or a logger, got ${describe(given)}.`, {
-    hint: "Levels: debug, info, warn, error.",
+    hint: "Levels: debug, info, warn, error, silent.",
   });
 }

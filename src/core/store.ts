@@ -65,8 +65,8 @@ export interface ClaimedRun {
   createdAt: number;
 }
 
-/** What a run waits for or did. */
-export type EntryKind = "request" | "step" | "sleep" | "child" | "start" | "now";
+/** What a run waits for or did. `code`: from here on other code recorded; what is before it may go unused. */
+export type EntryKind = "request" | "step" | "sleep" | "child" | "start" | "now" | "code";
 
 /** One line of a run's history. */
 export interface Entry {
@@ -91,7 +91,7 @@ export interface NewEntry {
   request?: { lane: Lane; body: string; bytes: number; tokens: number; priority: number; maxAttempts: number };
   /** `sleep`: when it is over. */
   wakeAt?: number;
-  /** `step`, `now`, `start`: settled at once. */
+  /** `step`, `now`, `start`, `code`: settled at once. */
   settled?: { value?: string; error?: SerializedError };
 }
 

@@ -9,7 +9,7 @@ interface Waiting {
 }
 
 /** Turns committed by one transaction. */
-const groupSize = 512;
+const groupSize = 1_024;
 /** How soon a store that failed is tried again. */
 const retryMs = 1_000;
 

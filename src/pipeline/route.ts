@@ -131,7 +131,7 @@ function toResult(outcome: RowOutcome, attempt: number, retryAt: RetryTimes, res
       return { type: "retry", availableAt: retryAt(attempt), error, value, usage };
     }
     case "retry_then_fail":
-      if (attempt > outcome.retries) return { type: "failed", error: { ...outcome.error, retryable: false } };
+      if (attempt > outcome.retries) return { type: "failed", error: outcome.error };
       return { type: "retry", availableAt: retryAt(attempt), error: outcome.error };
     case "fail":
       return { type: "failed", error: outcome.error };

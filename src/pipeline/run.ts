@@ -27,7 +27,7 @@ export interface RunParts extends ContextParts {
 }
 
 /** How many runs one claim takes at most: as many as one commit writes. A commit costs a wait for the disk, whatever its size. */
-const claimSize = 512;
+const claimSize = 1_024;
 /** A parked turn older than this makes room for another. */
 const parkedMaxAgeMs = 15 * 60_000;
 const graceStepsMs = [0, 50, 500, 5_000];
@@ -153,8 +153,8 @@ export class RunStage {
   async #conclude(turn: Turn): Promise<TurnCommit> {
     const divergence = turn.settled ? undefined : turn.divergence();
     if (!divergence) return turn.finish();
-    const { run, definition } = turn;
-    if (run.code !== definition.code) {
+    const { run } = turn;
+    if (turn.deployed) {
       turn.note(
         `New code of "${run.chain}" asks for ${divergence.added.length} prompts that history does not have and leaves ${divergence.unasked.length} unused.`,
       );

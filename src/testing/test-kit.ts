@@ -18,7 +18,7 @@ export interface TestKitOptions extends Omit<GembatchOptions, "clock" | "random"
   turnaround?: Duration;
 }
 
-/** A gembatch in virtual time: a day of waiting takes milliseconds, and the same seed gives the same course of events. */
+/** A gembatch in virtual time: a day of waiting takes about a second, and the same seed gives the same course of events. */
 export interface TestKit extends AsyncDisposable {
   gembatch: Gembatch;
   clock: ManualClock;

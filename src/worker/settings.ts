@@ -51,7 +51,7 @@ export interface LaunchOptions {
 }
 
 export interface WorkerOptions {
-  /** Turns executed at once. Default 1,024. */
+  /** Turns executed at once. Default 2,048. */
   concurrency?: number;
   /**
    * Bytes for waiting turns that are kept in memory so that they need not replay: 6 KB each and twice the texts they hold. A cache that is never needed, only fast.
@@ -113,7 +113,7 @@ export function resolveSettings(options: SettingsOptions): Settings {
       settleMs: parseDuration(launch.settle ?? "150s", "launch.settle"),
     },
     run: {
-      concurrency: parseCount(worker.concurrency ?? 1_024, "worker.concurrency"),
+      concurrency: parseCount(worker.concurrency ?? 2_048, "worker.concurrency"),
       parkedBytes: parseCount(worker.parkedBytes ?? 128_000_000, "worker.parkedBytes", 0),
       maxTurnMs: parseDuration(worker.maxTurn ?? "5m", "worker.maxTurn"),
       maxEntries: parseCount(worker.maxEntries ?? 10_000, "worker.maxEntries"),

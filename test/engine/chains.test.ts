@@ -1,7 +1,11 @@
 import type { EmbedContentResponse } from "@google/genai";
 import { describe, expect, it } from "vitest";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { GembatchError } from "../../src/index.ts";
-import { createTestKit, textResponse } from "../../src/testing.ts";
+import { SqliteStore } from "../../src/stores/sqlite/store.ts";
+import { createTestKit, ManualClock, SteerableProvider, textResponse } from "../../src/testing.ts";
 
 const ask = (text: string, model = "gemini-2.5-flash") => ({ model, contents: text });
 
@@ -151,10 +155,7 @@ describe("a chain", () => {
   });
 
   it("keeps paid answers across a deploy and asks only what changed", async () => {
-    const { SqliteStore } = await import("../../src/stores/sqlite/store.ts");
-    const { mkdtempSync } = await import("node:fs");
-    const path = `${mkdtempSync("/tmp/gembatch-test-")}/deploy.db`;
-    const { ManualClock, SteerableProvider } = await import("../../src/testing.ts");
+    const path = `${mkdtempSync(join(tmpdir(), "gembatch-deploy-"))}/deploy.db`;
     const clock = new ManualClock();
     const provider = new SteerableProvider({ clock });
     {
@@ -179,6 +180,56 @@ describe("a chain", () => {
     expect(await run.result()).toBe("<new <first>>");
     expect(provider.jobs.map(({ rows }) => rows.length)).toEqual([1, 1, 1]);
     expect((await run.get()).notes.join()).toContain("New code");
+  });
+
+  it("goes on after a deploy that edits an early prompt, over any number of further turns", async () => {
+    const path = `${mkdtempSync(join(tmpdir(), "gembatch-deploy-"))}/deploy.db`;
+    const clock = new ManualClock();
+    const provider = new SteerableProvider({ clock });
+    const worker = { parkedBytes: 0 };
+    {
+      await using kit = createTestKit({ store: new SqliteStore({ path }), provider, clock, worker });
+      const chain = kit.gembatch.chain("edited", async ({ models, step }) => {
+        const a = await models.generateContent(ask("old first"));
+        await step("old step", () => 1);
+        return (await models.generateContent(ask(`old second ${a.text}`))).text;
+      });
+      await chain.start(undefined, { id: "r" });
+      await kit.advance("90s");
+    }
+    await using kit = createTestKit({ store: new SqliteStore({ path }), provider, clock, worker });
+    let tries = 0;
+    const chain = kit.gembatch.chain(
+      "edited",
+      async ({ models, step }) => {
+        tries += 1;
+        if (tries === 1) throw new Error("the first turn of the new code fails");
+        const a = await models.generateContent(ask("new first"));
+        await step("new step", () => 1);
+        const b = await models.generateContent(ask(`new second ${a.text}`));
+        return (await models.generateContent(ask(`new third ${b.text}`))).text;
+      },
+      { maxAttempts: 2 },
+    );
+    await kit.run();
+    expect(await chain.run("r").result()).toBe("<new third <new second <new first>>>");
+  });
+
+  it("logs what happens for the first time, not what is replayed", async () => {
+    const lines: string[] = [];
+    const logger = { debug() {}, info: (text: string) => lines.push(text), warn() {}, error() {} };
+    await using kit = createTestKit({ logger, worker: { parkedBytes: 0 } });
+    const chain = kit.gembatch.chain("talks", async ({ models, now, log }) => {
+      now();
+      log.info("one");
+      await models.generateContent(ask("a"));
+      log.info("two");
+      await models.generateContent(ask("b"));
+      log.info("three");
+    });
+    await chain.start(undefined);
+    await kit.run();
+    expect(lines.filter((text) => ["one", "two", "three"].includes(text))).toEqual(["one", "two", "three"]);
   });
 
   it("keeps an answer under an explicit key, as onChange says", async () => {

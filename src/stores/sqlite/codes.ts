@@ -28,7 +28,7 @@ export const requestStates: readonly RequestState[] = [
   "cancelled",
 ];
 
-export const entryKinds: readonly EntryKind[] = ["request", "step", "sleep", "child", "start", "now"];
+export const entryKinds: readonly EntryKind[] = ["request", "step", "sleep", "child", "start", "now", "code"];
 export const runKinds: readonly RunKind[] = ["chain", "handler"];
 
 /** Everything below `completed` is active: the partial index says `state <= 4`. */

@@ -57,7 +57,7 @@ export class Connection {
       await connection.#patiently(() => connection.#exec("PRAGMA journal_mode = WAL"));
       connection.#exec(`
         PRAGMA synchronous = ${options.synchronous === "full" ? "FULL" : "NORMAL"};
-        PRAGMA cache_size = -65536;
+        PRAGMA cache_size = -16384;
         PRAGMA temp_store = MEMORY;
         PRAGMA wal_autocheckpoint = 4000;
         PRAGMA journal_size_limit = 67108864;

@@ -9,8 +9,8 @@ import { eachBatch, messageOf, postpone, providerOf, type PipelineContext, type 
 
 /** Batches launched side by side. */
 const concurrency = 4;
-/** Members read per page while the input is written. */
-const pageSize = 500;
+/** Members read per page while the input is written: small pages die young in memory. */
+const pageSize = 100;
 /** How soon after its intent a request must leave. A process that was frozen for longer sends nothing. */
 const sendWithinMs = 10_000;
 /** Looks for a job of an unanswered attempt: soon, then slower. */

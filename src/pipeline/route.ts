@@ -5,7 +5,7 @@ import { ProviderError, type ProviderJob, type ResultRow } from "../core/provide
 import { backoffMs } from "../core/retry.ts";
 import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
 import { usageOf } from "../core/usage.ts";
-import { settleAll, settleChunk } from "./settle.ts";
+import { settleAll, settleChars, settleChunk } from "./settle.ts";
 import { eachBatch, messageOf, postpone, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
 
 /** Outputs read side by side. */
@@ -65,11 +65,13 @@ async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: 
   let rows: SettleRow[] = [];
   let unknown = 0;
   let line = 0;
+  let chars = 0;
   const flush = async (): Promise<boolean> => {
     if (rows.length === 0 && unknown === 0) return true;
     const params = { batch: batch.id, epoch: batch.epoch, now: context.clock.now(), rows, unknown, cursor: line };
     rows = [];
     unknown = 0;
+    chars = 0;
     return (await context.store.settleRows(params)) !== undefined;
   };
   for await (const row of provider.readResults(job, batch.lane, context.signal)) {
@@ -79,7 +81,8 @@ async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: 
     const settled = settleRow(context, batch, row, retryAt);
     if (settled) rows.push(settled);
     else unknown += 1;
-    if (rows.length + unknown >= settleChunk && !(await flush())) return false;
+    if (settled && "value" in settled.result) chars += settled.result.value?.length ?? 0;
+    if ((rows.length + unknown >= settleChunk || chars >= settleChars) && !(await flush())) return false;
   }
   return flush();
 }

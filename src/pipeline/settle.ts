@@ -3,6 +3,8 @@ import type { PipelineContext } from "./stage.ts";
 
 /** Requests settled by one transaction. */
 export const settleChunk = 1_000;
+/** Characters of answers settled by one transaction: large answers go in smaller chunks, so that memory stays small. */
+export const settleChars = 256_000;
 
 /** The same result for every member that is still open, in chunks. `false`: the batch is not ours any more. */
 export async function settleAll(

@@ -25,7 +25,7 @@ export const inlineRef = "inline";
 /** Files live 48 hours; they are staged again an hour before that, so that a job that is created with one can still start. */
 const fileLifeMs = 48 * 3_600_000;
 const expiryMarginMs = 3_600_000;
-const writeBytes = 256 * 1024;
+const writeBytes = 64 * 1024;
 
 /** Uploads the rows, or decides that they travel inline. Throws ProviderError; an upload never ends `ambiguous`. */
 export async function stageInput(client: Client, input: JobInput, signal: AbortSignal): Promise<StagedInput> {

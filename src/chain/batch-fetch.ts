@@ -44,7 +44,7 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
       slot.answer = undefined;
       return storedResponse(stored);
     }
-    const call = fromHeaders(headersOf(input, init));
+    const call = typeof input === "string" && init?.headers === undefined ? {} : fromHeaders(headersOf(input, init));
     const text = typeof init?.body === "string" ? init.body : await new Request(input, init).text();
     const provider = options.providerFor(target.api);
     // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.

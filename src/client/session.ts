@@ -179,7 +179,8 @@ function asTrouble(error: Error): GembatchError | undefined {
       cause: error,
     });
   }
-  return GembatchError.is(error) && error.code.startsWith("store_") ? error : undefined;
+  // A store that is busy for the moment is no news.
+  return GembatchError.is(error) && error.code.startsWith("store_") && error.code !== "store_locked" ? error : undefined;
 }
 
 /** Turns stored REST responses into the official SDK's response objects by letting the SDK itself "fetch" them. */

@@ -55,7 +55,7 @@ export interface WorkerOptions {
   concurrency?: number;
   /**
    * Bytes for waiting turns that are kept in memory so that they need not replay: 6 KB each and twice the texts they hold. A cache that is never needed, only fast.
-   * Default 128 MB, some 20,000 small runs; 0 for none.
+   * Default 100 MB, some 16,000 small runs; 0 for none.
    */
   parkedBytes?: number;
   /** A turn that awaits something that is not a step, with nothing of gembatch to wait for, fails after this. Default `"5m"`. */
@@ -114,7 +114,7 @@ export function resolveSettings(options: SettingsOptions): Settings {
     },
     run: {
       concurrency: parseCount(worker.concurrency ?? 2_048, "worker.concurrency"),
-      parkedBytes: parseCount(worker.parkedBytes ?? 128_000_000, "worker.parkedBytes", 0),
+      parkedBytes: parseCount(worker.parkedBytes ?? 100_000_000, "worker.parkedBytes", 0),
       maxTurnMs: parseDuration(worker.maxTurn ?? "5m", "worker.maxTurn"),
       maxEntries: parseCount(worker.maxEntries ?? 10_000, "worker.maxEntries"),
     },

@@ -6,6 +6,7 @@
 import { GoogleGenAI, type Models } from "@google/genai";
 import { describe, GembatchError } from "../../core/errors.ts";
 import type { Settings } from "./options.ts";
+import { shortenPromptTransport } from "./prompt-transport.ts";
 
 /**
  * An SDK client on this transport. Everything that the SDK would take from the environment is given, so that variables meant
@@ -25,7 +26,8 @@ export function openSdk(settings: Settings, fetch: typeof globalThis.fetch, apiK
 
 /** The SDK's `models` on a transport of its own. Needs no key until something passes through to the network. */
 export function createModels(settings: Settings, fetch: typeof globalThis.fetch): Models {
-  return openSdk(settings, fetch, settings.findApiKey() ?? "no-key").models;
+  const { models } = openSdk(settings, fetch, settings.findApiKey() ?? "no-key");
+  return shortenPromptTransport(models, settings, fetch);
 }
 
 /**

@@ -5,7 +5,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { Gembatch } from "../../src/index.ts";
 import { gemini } from "../../src/gemini.ts";
 import { startEmulator } from "../../src/emulator.ts";
-import { createTestKit, ManualClock, SteerableProvider } from "../../src/testing.ts";
+import { SqliteStore } from "../../src/stores/sqlite/store.ts";
+import { createTestKit, ManualClock, SteerableProvider, type TestKit } from "../../src/testing.ts";
 
 const contents = [{ role: "user", parts: [{ text: "hi" }] }];
 const create = (options: object) => new Gembatch({ store: "sqlite::memory:", logger: false, ...options });
@@ -216,5 +217,31 @@ describe("against a server", async () => {
     const run = await chain.start(undefined);
     await kit.run();
     expect(await run.result()).toBe("<hi>");
+  });
+});
+
+describe("a full disk", () => {
+  it("is a clear error; what was started is kept, and goes on when there is room", async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "gembatch-full-")), "store.db");
+    const clock = new ManualClock();
+    const provider = new SteerableProvider({ clock });
+    const define = ({ gembatch }: TestKit) =>
+      gembatch.chain(
+        "c",
+        async ({ models }, text: string) => (await models.generateContent({ model: "gemini-2.5-flash", contents: text.slice(0, 5) })).text,
+      );
+    {
+      await using kit = createTestKit({ store: new SqliteStore({ path, maxBytes: 1_000_000 }), clock, provider });
+      const chain = define(kit);
+      await chain.start("small", { id: "small" });
+      await expect(chain.start("large".repeat(400_000), { id: "large" })).rejects.toMatchObject({ code: "store_full", retryable: true });
+      expect(await kit.gembatch.runs.get("large")).toBeUndefined();
+    }
+    await using kit = createTestKit({ store: new SqliteStore({ path }), clock, provider });
+    const chain = define(kit);
+    await chain.start("large".repeat(400_000), { id: "large" });
+    await kit.run();
+    expect([await chain.run("small").result(), await chain.run("large").result()]).toEqual(["<small>", "<large>"]);
+    expect(provider.jobs).toHaveLength(1);
   });
 });

@@ -9,6 +9,7 @@ export { RunHandle } from "./client/run-handle.ts";
 export type { MapItem, MapOptions, MapProgress } from "./client/map-runs.ts";
 export type { EmbedContentRequest, GenerateContentRequest, Handler, HandlerFunction, SubmitOptions } from "./client/submit.ts";
 export type { WorkerHandle } from "./client/worker-handle.ts";
+export type { LaneRecord } from "./client/lists.ts";
 export type { Stats } from "./client/stats.ts";
 export type { BatchModels, CallOptions, ChainContext, OnChange } from "./chain/context.ts";
 export type { DefinitionOptions } from "./chain/definition.ts";

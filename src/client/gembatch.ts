@@ -12,7 +12,7 @@ import { resolveSettings, type SettingsOptions } from "../worker/settings.ts";
 import { Chain, checkRunId } from "./chain.ts";
 import { connectProvider, connectStore } from "./connect.ts";
 import { consoleLogger, isLogLevel, type LogLevel } from "./console-logger.ts";
-import { Batches, Requests, Runs } from "./lists.ts";
+import { Batches, Lanes, Requests, Runs } from "./lists.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Session } from "./session.ts";
 import { readStats, type Stats } from "./stats.ts";
@@ -67,6 +67,7 @@ export class Gembatch implements AsyncDisposable {
   readonly runs: Runs;
   readonly requests: Requests;
   readonly batches: Batches;
+  readonly lanes: Lanes;
   readonly #session: Session;
   readonly #prices: readonly Price[];
 
@@ -87,6 +88,7 @@ export class Gembatch implements AsyncDisposable {
     this.runs = new Runs(this.#session);
     this.requests = new Requests(this.#session);
     this.batches = new Batches(this.#session);
+    this.lanes = new Lanes(this.#session);
   }
 
   /** Registers a chain: sequential code whose prompts travel in batch jobs. The name is what stored runs refer to; keep it across deploys. */

@@ -1,5 +1,8 @@
 import { GembatchError } from "../core/errors.ts";
 import type { BatchFilter, BatchRecord, Page, PageOptions, RequestFilter, RequestRecord, RunFilter, RunRecord } from "../core/store.ts";
+import { laneName } from "../core/keys.ts";
+import type { Lane } from "../core/provider.ts";
+import { noUsage, type Usage } from "../core/usage.ts";
 import type { Session } from "./session.ts";
 
 /** Looking at runs and operating them. */
@@ -67,6 +70,50 @@ export class Batches {
   /** Newest first. */
   async list(filter: BatchFilter & PageOptions = {}): Promise<Page<BatchRecord>> {
     return (await this.#session.store()).listBatches(checkPage(filter));
+  }
+}
+
+/** How a lane stands: its queue, its batches, its answers. */
+export interface LaneRecord {
+  lane: Lane;
+  /** Requests that may be sent now; delayed retries only show in `nextAt`. */
+  queued: number;
+  oldestAt: number | undefined;
+  nextAt: number | undefined;
+  /** Requests in batches that have not ended. */
+  inBatches: number;
+  answers: number;
+  usage: Usage;
+}
+
+/** Looking at lanes: the queues of requests that may share a job. */
+export class Lanes {
+  readonly #session: Session;
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Every lane that has or had requests. */
+  async list(): Promise<LaneRecord[]> {
+    const store = await this.#session.store();
+    const { lanes: queues } = await store.activity({ now: this.#session.parts.clock.now(), chains: this.#session.registry.versions() });
+    const batches = await store.activeBatches();
+    const { usage } = await store.stats();
+    const lanes = new Map([...usage, ...queues, ...batches].map(({ lane }) => [laneName(lane), lane]));
+    return [...lanes].map(([name, lane]) => {
+      const queue = queues.find((item) => laneName(item.lane) === name);
+      const answered = usage.find((item) => laneName(item.lane) === name);
+      const active = batches.filter((batch) => laneName(batch.lane) === name);
+      return {
+        lane,
+        queued: queue?.queued ?? 0,
+        oldestAt: queue && queue.queued > 0 ? queue.oldestAt : undefined,
+        nextAt: queue?.nextAt,
+        inBatches: active.reduce((sum, { requestCount }) => sum + requestCount, 0),
+        answers: answered?.answers ?? 0,
+        usage: answered?.usage ?? { ...noUsage },
+      };
+    });
   }
 }
 

@@ -319,6 +319,19 @@ describe("operating", () => {
     expect((await kit.gembatch.runs.get(id))!).toMatchObject({ state: "completed", output: "good" });
   });
 
+  it("shows how lanes stand", async () => {
+    const { kit, start } = singleKit();
+    await start(3);
+    const lane = { provider: "gemini", model: "gemini-2.5-flash", method: "generateContent" };
+    await kit.advance("100ms");
+    expect(await kit.gembatch.lanes.list()).toMatchObject([{ lane, queued: 3, inBatches: 0, answers: 0 }]);
+    await kit.advance("5s");
+    expect(await kit.gembatch.lanes.list()).toMatchObject([{ lane, queued: 0, inBatches: 3, oldestAt: undefined }]);
+    await kit.run();
+    expect(await kit.gembatch.lanes.list()).toMatchObject([{ lane, queued: 0, inBatches: 0, answers: 3, usage: { promptTokens: 30 } }]);
+    await kit.gembatch.close();
+  });
+
   it("counts runs, requests, tokens and money", async () => {
     const { kit, start } = singleKit();
     await start(4);

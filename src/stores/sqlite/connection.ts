@@ -52,7 +52,7 @@ export class Connection {
       database.exec(`PRAGMA busy_timeout = ${Math.min(NAP_MS, options.busyTimeoutMs)}`);
       let version = 0;
       await connection.#patiently(() => {
-        version = connection.#version();
+        version = connection.#versionAtOnce();
       });
       await connection.#patiently(() => connection.#exec("PRAGMA journal_mode = WAL"));
       connection.#exec(`
@@ -200,6 +200,16 @@ export class Connection {
     }
     if (this.#database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined) throw foreignStore(this.path);
     return 0;
+  }
+
+  /** The version as of one instant: between two reads another process may make the new file a store. */
+  #versionAtOnce(): number {
+    this.#exec("BEGIN");
+    try {
+      return this.#version();
+    } finally {
+      this.#exec("ROLLBACK");
+    }
   }
 
   /** Runs under the write lock and looks again: of two processes that open a new file together, one finds it done. */

@@ -2,10 +2,10 @@ import { GembatchError, serializeError } from "../core/errors.ts";
 import { jobToken, laneName, parseRowKey, rowKey } from "../core/keys.ts";
 import { nextPollDelayMs } from "../core/polling.ts";
 import { ProviderError, type BatchRow, type JobInput, type ProviderJob, type StagedInput } from "../core/provider.ts";
-import type { BatchRecord, BatchUpdate } from "../core/store.ts";
+import type { BatchRecord } from "../core/store.ts";
 import { fillBatch, type FormStage } from "./form.ts";
 import { settleAll } from "./settle.ts";
-import { eachBatch, messageOf, postpone, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
+import { discardInput, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
 
 /** Batches launched side by side. */
 const concurrency = 4;
@@ -56,7 +56,7 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
     const intentAt = clock.now();
     const since = clock.monotonic();
     if (context.signal.aborted) return false;
-    intended = await update(context, batch, {
+    intended = await updateBatch(context, batch, {
       state: "launching",
       intentAt,
       launchDeadlineAt: intentAt + sendWithinMs,
@@ -85,13 +85,14 @@ async function stage(context: PipelineContext, batch: BatchRecord, input: JobInp
   const now = context.clock.now();
   if (batch.staged && (batch.staged.expiresAt === undefined || batch.staged.expiresAt > now + sendWithinMs)) return batch.staged;
   const staged = await providerOf(context, batch.lane).stageInput(input, context.signal);
-  return (await update(context, batch, { staged, release: false })) ? staged : undefined;
+  batch.staged = staged;
+  return (await updateBatch(context, batch, { staged, release: false })) ? staged : undefined;
 }
 
 async function recordLaunched(context: PipelineContext, batch: BatchRecord, job: ProviderJob): Promise<void> {
   const now = context.clock.now();
   const fastest = context.turnarounds.fastest(laneName(batch.lane));
-  await update(context, batch, {
+  await updateBatch(context, batch, {
     state: "in_progress",
     job: job.name,
     rawStatus: job.rawStatus,
@@ -121,7 +122,7 @@ async function afterFailedCreate(
       return;
     case "missing":
       // The staged input expired or was removed; nothing was created.
-      await update(context, batch, {
+      await updateBatch(context, batch, {
         ...(intended ? { state: "sealed" as const } : {}),
         staged: null,
         dueAt: context.clock.now(),
@@ -131,7 +132,7 @@ async function afterFailedCreate(
     case "throttled":
     case "unavailable":
     case "denied": {
-      if (intended) await update(context, batch, { state: "sealed", release: false });
+      if (intended) await updateBatch(context, batch, { state: "sealed", release: false });
       await postpone(context, batch, error);
       return;
     }
@@ -139,7 +140,7 @@ async function afterFailedCreate(
       context.log.warn(`Batch ${batch.id}: it is unknown whether its job was created (${messageOf(error)}); looking for it.`, {
         batch: batch.id,
       });
-      await update(context, batch, { dueAt: context.clock.now(), launchDeadlineAt: context.clock.now(), failures: 0 });
+      await updateBatch(context, batch, { dueAt: context.clock.now(), launchDeadlineAt: context.clock.now(), failures: 0 });
   }
 }
 
@@ -162,7 +163,7 @@ async function reconcile(context: PipelineContext, form: FormStage, batch: Batch
   const settledAt = (batch.launchDeadlineAt ?? now) + context.launch.settleMs;
   if (now < settledAt) {
     const delay = reconcileDelaysMs[Math.min(batch.failures, reconcileDelaysMs.length - 1)]!;
-    await update(context, batch, { dueAt: Math.min(settledAt, now + delay), failures: batch.failures + 1 });
+    await updateBatch(context, batch, { dueAt: Math.min(settledAt, now + delay), failures: batch.failures + 1 });
     return;
   }
   context.log.warn(
@@ -202,8 +203,8 @@ async function refuse(context: PipelineContext, form: FormStage, batch: BatchRec
     await settleAll(context, batch, { type: "release", availableAt: context.clock.now() });
   }
   context.log.warn(`Batch ${batch.id} was refused: ${error.message}`, { batch: batch.id, requests: batch.requestCount });
-  await update(context, batch, { state: "failed", endedAt: context.clock.now(), error: refusal });
-  if (batch.staged) await discard(context, batch, batch.staged);
+  await updateBatch(context, batch, { state: "failed", endedAt: context.clock.now(), error: refusal });
+  await discardInput(context, batch);
 }
 
 /** The member that a refusal names, by key or by position. */
@@ -225,14 +226,6 @@ async function culpritOf(
   }
 }
 
-async function discard(context: PipelineContext, batch: BatchRecord, staged: StagedInput): Promise<void> {
-  try {
-    await providerOf(context, batch.lane).discardInput(staged, context.signal);
-  } catch (error) {
-    context.log.debug(`Batch ${batch.id}: its input could not be removed: ${messageOf(error)}`, { batch: batch.id });
-  }
-}
-
 function jobInput(context: PipelineContext, batch: BatchRecord): JobInput {
   return {
     token: jobToken(context.store.id, batch.id),
@@ -251,8 +244,4 @@ async function* memberRows(context: PipelineContext, batch: string): AsyncIterab
     if (members.length < pageSize) return;
     after = members.at(-1)!.id;
   }
-}
-
-async function update(context: PipelineContext, batch: BatchRecord, change: BatchUpdate): Promise<boolean> {
-  return context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), update: change });
 }

@@ -5,7 +5,7 @@ import type { ProviderJob } from "../core/provider.ts";
 import { backoffMs } from "../core/retry.ts";
 import type { BatchRecord, BatchUpdate } from "../core/store.ts";
 import { settleAll } from "./settle.ts";
-import { eachBatch, postpone, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
+import { eachBatch, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
 
 /** Jobs looked at by one advance. */
 const limit = 200;
@@ -57,7 +57,7 @@ async function applyJob(context: PipelineContext, batch: BatchRecord, job: Provi
       if (job.output !== undefined) {
         const finishedAt = job.endedAt ?? now;
         context.turnarounds.record(laneName(batch.lane), now - (batch.launchedAt ?? now));
-        await update(context, batch, {
+        await updateBatch(context, batch, {
           state: "routing",
           output: job.output,
           rawStatus: job.rawStatus,
@@ -96,7 +96,7 @@ async function waitOn(context: PipelineContext, batch: BatchRecord, job: Provide
   const now = context.clock.now();
   const fastest = context.turnarounds.fastest(laneName(batch.lane));
   const age = now - (batch.launchedAt ?? now);
-  await update(context, batch, {
+  await updateBatch(context, batch, {
     rawStatus: job.rawStatus,
     dueAt: now + nextPollDelayMs(context.polling, age, fastest),
     failures: 0,
@@ -120,9 +120,5 @@ async function takeBack(
   context.log.warn(`Batch ${batch.id}: ${why}; its ${batch.requestCount} requests are tried again.`, { batch: batch.id, job: batch.job });
   const availableAt = now + backoffMs(context.retry, 1, context.random);
   if (!(await settleAll(context, batch, { type: "retry", availableAt, error }))) return;
-  await update(context, batch, { state, endedAt: context.clock.now(), error });
-}
-
-async function update(context: PipelineContext, batch: BatchRecord, change: BatchUpdate): Promise<boolean> {
-  return context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), update: change });
+  await updateBatch(context, batch, { state, endedAt: context.clock.now(), error });
 }

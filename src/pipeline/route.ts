@@ -6,7 +6,7 @@ import { backoffMs } from "../core/retry.ts";
 import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
 import { usageOf } from "../core/usage.ts";
 import { settleAll, settleChars, settleChunk } from "./settle.ts";
-import { eachBatch, messageOf, postpone, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
+import { discardInput, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
 
 /** Outputs read side by side. */
 const concurrency = 2;
@@ -44,7 +44,7 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
   if (open && batch.failures === 0) {
     // A download that was cut between two lines looks complete: read on once more before anything is paid for again.
     const dueAt = context.clock.now() + context.polling.minIntervalMs;
-    await context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), update: { dueAt, failures: 1 } });
+    await updateBatch(context, batch, { dueAt, failures: 1 });
     return;
   }
   // Whoever got no line is asked again.
@@ -150,11 +150,6 @@ async function takeBack(context: PipelineContext, batch: BatchRecord, why: strin
 
 async function end(context: PipelineContext, batch: BatchRecord, state: "completed" | "failed"): Promise<void> {
   const now = context.clock.now();
-  const ours = await context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now, update: { state, endedAt: now } });
-  if (!ours || !batch.staged) return;
-  try {
-    await providerOf(context, batch.lane).discardInput(batch.staged, context.signal);
-  } catch (error) {
-    context.log.debug(`Batch ${batch.id}: its input could not be removed: ${messageOf(error)}`, { batch: batch.id });
-  }
+  const ours = await updateBatch(context, batch, { state, endedAt: now });
+  if (ours) await discardInput(context, batch);
 }

@@ -9,7 +9,7 @@ import type { Logger } from "../core/log.ts";
 import type { PollingPolicy, Turnarounds } from "../core/polling.ts";
 import { ProviderError, type Lane, type Provider } from "../core/provider.ts";
 import type { RetryPolicy } from "../core/retry.ts";
-import type { BatchRecord, ChainVersions, Store } from "../core/store.ts";
+import type { BatchRecord, BatchUpdate, ChainVersions, Store } from "../core/store.ts";
 
 export interface LaunchPolicy {
   /** How long an attempt to create a job waits for its answer. */
@@ -86,7 +86,22 @@ export async function postpone(context: PipelineContext, batch: BatchRecord, err
     },
   );
   if (denied) context.onTrouble(error);
-  await context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now, update: { dueAt: now + delay, failures } });
+  await updateBatch(context, batch, { dueAt: now + delay, failures });
+}
+
+/** Applies a change to a batch in hand; `false`: it is not ours any more. */
+export async function updateBatch(context: PipelineContext, batch: BatchRecord, change: BatchUpdate): Promise<boolean> {
+  return context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), update: change });
+}
+
+/** Removes what was uploaded for a batch that has ended. What stays behind expires by itself. */
+export async function discardInput(context: PipelineContext, batch: BatchRecord): Promise<void> {
+  if (!batch.staged) return;
+  try {
+    await providerOf(context, batch.lane).discardInput(batch.staged, context.signal);
+  } catch (error) {
+    context.log.debug(`Batch ${batch.id}: its input could not be removed: ${messageOf(error)}`, { batch: batch.id });
+  }
 }
 
 /** Quotas free up in minutes, connections in seconds. */

@@ -157,6 +157,7 @@ describe("launching", () => {
       code: "request_refused",
       message: expect.stringContaining("not found") as string,
     });
+    expect(kit.provider.calls).toContain("discardInput");
     expect(sizes(kit)).toEqual([]);
     await kit.gembatch.close();
   });

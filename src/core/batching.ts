@@ -40,7 +40,7 @@ export interface FlushInput {
 export type FlushDecision =
   | { flush: true; reason: "full" | "max_wait" | "quiet"; limits: { requests: number; bytes: number; tokens: number } }
   /** `waitMs`: when to look again if nothing else happens; `undefined` when only a finished job can change the answer. */
-  | { flush: false; reason: "empty" | "no_job_slot" | "token_quota" | "filling"; waitMs: number | undefined };
+  | { flush: false; reason: "empty" | "no_job_slot" | "token_quota" | "throttled" | "filling"; waitMs: number | undefined };
 
 /**
  * Full, over-age or quiet queues flush, if a job slot and tokens are free. With many slots in use, quiet queues linger: jobs

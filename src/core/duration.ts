@@ -3,15 +3,19 @@ import { describe, GembatchError } from "./errors.ts";
 /** Milliseconds, or a number with a unit: `"50ms"`, `"2s"`, `"15m"`, `"24h"`, `"7d"`. */
 export type Duration = number | `${number}${"ms" | "s" | "m" | "h" | "d"}`;
 
+/** A hundred years: an instant beyond is a mistake, and far beyond it no store can keep it. */
+const maxMs = 36_525 * 86_400_000;
+
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 /** The duration in milliseconds. `name` is the option it came from, for the error. */
 export function parseDuration(value: Duration, name: string): number {
   if (typeof value === "number") {
-    if (Number.isFinite(value) && value >= 0) return value;
+    if (value >= 0 && value <= maxMs) return value;
   } else if (typeof value === "string") {
     const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(value);
-    if (match) return Number(match[1]) * unitMs[match[2] as keyof typeof unitMs];
+    const ms = match ? Number(match[1]) * unitMs[match[2] as keyof typeof unitMs] : Infinity;
+    if (ms <= maxMs) return ms;
   }
   throw new GembatchError("invalid_option", `Option ${name} must be a duration, got ${describe(value)}.`, {
     hint: 'Write milliseconds as a number or a text such as "500ms", "30s", "15m" or "24h".',

@@ -24,6 +24,7 @@ export type GembatchErrorCode =
   | "request_expired"
   | "request_cancelled"
   | "request_missing"
+  | "output_invalid"
   // What became of a run
   | "run_failed"
   | "run_cancelled"
@@ -34,12 +35,15 @@ export type GembatchErrorCode =
   // Around us
   | "provider_auth"
   | "provider_error"
+  | "budget_exceeded"
+  | "batch_held"
   | "store_unavailable"
   | "store_corrupt"
   | "store_full"
   | "store_read_only"
   | "store_too_new"
   | "store_locked"
+  | "codec_failed"
   | "aborted";
 
 export interface GembatchErrorOptions {
@@ -48,7 +52,7 @@ export interface GembatchErrorOptions {
   /** What to do about it, as one sentence. */
   hint?: string;
   cause?: unknown;
-  /** Facts for programs: ids, sizes, limits. Never prompt text, keys or signed URLs. */
+  /** Facts for programs: ids, sizes, limits. Never keys or signed URLs; prompts and replies only where a code says so (`non_determinism`, `output_invalid`). */
   details?: Readonly<Record<string, unknown>>;
 }
 

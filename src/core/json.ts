@@ -33,13 +33,21 @@ export function digest(text: string): string {
  */
 export function toJson(value: unknown, what: string): string {
   if (value === undefined) return "null";
-  const problem = findUnserializable(value, "", new Set());
-  if (problem) {
+  let problem: string | undefined;
+  let text = "";
+  try {
+    problem = findUnserializable(value, "", new Set());
+    if (problem === undefined) text = JSON.stringify(value);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    problem = "it is nested too deeply, or too long";
+  }
+  if (problem !== undefined) {
     throw new GembatchError("not_serializable", `${what} cannot be stored as JSON: ${problem}.`, {
       hint: "Pass plain objects, arrays, strings, finite numbers, booleans and null; convert dates and maps first.",
     });
   }
-  return JSON.stringify(value);
+  return text;
 }
 
 function findUnserializable(value: unknown, path: string, parents: Set<object>): string | undefined {

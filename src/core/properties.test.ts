@@ -3,9 +3,13 @@ import { describe, expect, it } from "vitest";
 import { decideFlush } from "./batching.ts";
 import { canonicalJson, toJson } from "./json.ts";
 import { parseRowKey, rowKey } from "./keys.ts";
-import { outcomeOfResponse } from "./outcome.ts";
+import { outcomeOf } from "./outcome.ts";
 import { nextPollDelayMs } from "./polling.ts";
+import { costOf, defaultPrices } from "./pricing.ts";
+import type { ResultRow } from "./provider.ts";
 import { usageOf } from "./usage.ts";
+
+const fixed = { seed: 20_261_122, numRuns: 300 };
 
 /** The same value with the keys of every object in another order. */
 function shuffled(value: unknown): unknown {
@@ -51,12 +55,61 @@ describe("for any input", () => {
     );
   });
 
-  it("responses of any shape have an outcome and a usage", () => {
+  it("rows of any shape have an outcome, and its message is one short line", () => {
+    const error = fc.record({
+      code: fc.oneof(fc.integer(), fc.double()),
+      message: fc.string({ maxLength: 40 }).map((text) => `${text}\n`.repeat(20)),
+    });
+    const row = fc.oneof(
+      fc.anything().map((response): ResultRow => ({ key: "r1.1", response })),
+      error.map((given): ResultRow => ({ key: "r1.1", error: given })),
+      fc.string().map((problem): ResultRow => ({ key: undefined, problem })),
+    );
     fc.assert(
-      fc.property(fc.anything(), (value) => {
-        expect(["deliver", "retry_then_deliver", "retry_then_fail", "fail"]).toContain(outcomeOfResponse(value).type);
-        expect(usageOf(value).promptTokens).toBeGreaterThanOrEqual(0);
+      fc.property(row, fc.constantFrom("generateContent" as const, "embedContent" as const), (given, method) => {
+        const outcome = outcomeOf(given, method);
+        if ("error" in outcome) {
+          expect(outcome.error.message.length).toBeLessThan(500);
+          expect(outcome.error.message).not.toMatch(/[\r\n]/);
+        }
+        if ("retries" in outcome) expect([1, 2, 3]).toContain(outcome.retries);
+        else expect(["deliver", "fail"]).toContain(outcome.type);
       }),
+      fixed,
+    );
+  });
+
+  it("usage and cost of any response are numbers that are not negative, and no tier costs more than standard", () => {
+    const details = fc.array(fc.record({ modality: fc.constantFrom("AUDIO", "IMAGE", "TEXT"), tokenCount: fc.integer({ max: 1e9 }) }));
+    const meta = fc.record(
+      {
+        promptTokenCount: fc.anything(),
+        cachedContentTokenCount: fc.integer({ min: 0, max: 1e9 }),
+        candidatesTokenCount: fc.integer({ min: 0, max: 1e9 }),
+        promptTokensDetails: fc.oneof(details, fc.anything()),
+        cacheTokensDetails: details,
+        candidatesTokensDetails: details,
+      },
+      { requiredKeys: [] },
+    );
+    const response = fc.oneof(
+      fc.anything(),
+      meta.map((usageMetadata) => ({ usageMetadata })),
+    );
+    fc.assert(
+      fc.property(
+        response,
+        fc.constantFrom(...defaultPrices),
+        fc.constantFrom("batch" as const, "flex" as const, "standard" as const),
+        (given, { model }, tier) => {
+          const usage = usageOf(given);
+          for (const count of Object.values(usage) as number[]) expect(count >= 0 && count < Infinity).toBe(true);
+          const cost = costOf(usage, model, tier, 0);
+          expect(cost!.usd).toBeGreaterThanOrEqual(0);
+          expect(cost!.standardUsd).toBeGreaterThanOrEqual(cost!.usd);
+        },
+      ),
+      fixed,
     );
   });
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Models } from "@google/genai";
+import type { DirectTier, LaneTier } from "./tiers.ts";
 
 /** What a lane's requests call: the REST method behind the last colon of the URL. */
 export type Method = "generateContent" | "embedContent";
@@ -14,6 +15,8 @@ export interface Lane {
   /** The provider's own short form, e.g. `gemini-2.5-flash`. */
   model: string;
   method: Method;
+  /** The price class of its requests; absent for `batch`, so that equal lanes are equal objects. */
+  tier?: Exclude<LaneTier, "batch">;
 }
 
 /** One line of a job's input. `key` starts with a letter and is unique in the job; `body` is REST JSON text. */
@@ -72,6 +75,16 @@ export interface ProviderLimits {
   maxJobs: number;
   /** Input tokens of all unfinished jobs of this model; `undefined` for no limit. */
   enqueuedTokens: (model: string) => number | undefined;
+}
+
+/** One prompt that is answered at once, without a job. */
+export interface DirectCall {
+  lane: Lane;
+  /** REST JSON text, without a tier in it. */
+  body: string;
+  tier: DirectTier;
+  /** Aborts at the tier's timeout. */
+  signal: AbortSignal;
 }
 
 /**
@@ -158,5 +171,10 @@ export interface Provider {
   deleteJob(name: string, signal: AbortSignal): Promise<void>;
   /** Removes what `stageInput` made. Missing is fine. */
   discardInput(staged: StagedInput, signal: AbortSignal): Promise<void>;
+  /**
+   * Asks one prompt at the flex or standard tier with one single request and no retry; resolves with the REST response. Throws `throttled` for a quota and for a call that
+   * the flex tier shed (429, 503), `refused` for a definite no, `ambiguous` when it is unknown whether the prompt was answered (timeout, broken connection, 5xx).
+   */
+  callNow(call: DirectCall): Promise<unknown>;
   close(): Promise<void>;
 }

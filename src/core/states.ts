@@ -6,8 +6,8 @@
  */
 
 /**
- * `queued → batched → succeeded | failed | cancelled`; a retry goes `batched → queued` with attempt + 1. What failed or was withdrawn is
- * queued once more only when an operator retries its failed run.
+ * `queued → batched → succeeded | failed | cancelled`; a retry goes `batched → queued` with attempt + 1. What waits for the answer of an equal request goes
+ * `queued → succeeded`. What failed or was withdrawn is queued once more only when an operator retries its failed run.
  */
 export type RequestState = "queued" | "batched" | "succeeded" | "failed" | "cancelled";
 
@@ -17,7 +17,7 @@ export type RunState = "runnable" | "running" | "waiting" | "held" | "completed"
 export type BatchState = "forming" | "sealed" | "launching" | "in_progress" | "routing" | "completed" | "failed" | "expired" | "cancelled";
 
 export const requestTransitions: Readonly<Record<RequestState, readonly RequestState[]>> = {
-  queued: ["batched", "cancelled"],
+  queued: ["batched", "succeeded", "cancelled"],
   batched: ["succeeded", "failed", "queued", "cancelled"],
   succeeded: [],
   failed: ["queued"],
@@ -25,19 +25,21 @@ export const requestTransitions: Readonly<Record<RequestState, readonly RequestS
 };
 
 export const runTransitions: Readonly<Record<RunState, readonly RunState[]>> = {
-  runnable: ["running", "cancelled"],
+  runnable: ["running", "held", "cancelled"],
   running: ["waiting", "runnable", "held", "completed", "failed", "cancelled"],
-  waiting: ["runnable", "cancelled"],
-  held: ["runnable", "cancelled"],
+  waiting: ["runnable", "held", "cancelled"],
+  // `waiting`: a handler run that is retried afresh asks its first request again.
+  held: ["runnable", "waiting", "cancelled"],
   completed: [],
-  failed: ["runnable"],
-  cancelled: [],
+  failed: ["runnable", "waiting"],
+  cancelled: ["runnable", "waiting"],
 };
 
 export const batchTransitions: Readonly<Record<BatchState, readonly BatchState[]>> = {
   forming: ["sealed"],
   sealed: ["launching", "failed", "cancelled"],
-  launching: ["in_progress", "sealed", "failed", "cancelled"],
+  // `completed`: the calls of a direct tier are made while `launching`, and need no job.
+  launching: ["in_progress", "sealed", "completed", "failed", "cancelled"],
   in_progress: ["routing", "failed", "expired", "cancelled"],
   routing: ["completed", "failed", "expired", "cancelled"],
   completed: [],

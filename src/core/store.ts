@@ -9,8 +9,10 @@
  * @module
  */
 import type { SerializedError } from "./errors.ts";
-import type { Lane, StagedInput } from "./provider.ts";
+import type { Cost } from "./pricing.ts";
+import type { JobState, Lane, StagedInput } from "./provider.ts";
 import type { BatchState, RequestState, RunState } from "./states.ts";
+import type { LaneTier } from "./tiers.ts";
 import type { Usage } from "./usage.ts";
 
 // Workers ------------------------------------------------------------------------------------------------------------
@@ -39,6 +41,8 @@ export interface NewRun {
   fingerprint: string;
   /** Higher first. Default 0. */
   priority: number;
+  /** When its answers are wanted; a target, inherited by its requests and child runs. */
+  deadlineAt?: number;
   /** Handler runs start out waiting for this request, entry number 0. */
   request?: NewEntry;
   /** The entry of another run that waits for this run's output. */
@@ -62,6 +66,10 @@ export interface ClaimedRun {
   /** Claims in a row that came to nothing, this one not counted: the worker died, or the turn ended in `retry`. */
   attempts: number;
   priority: number;
+  deadlineAt: number | undefined;
+  /** What its answers cost so far, and the estimates of its requests that are open. USD. */
+  usd: number;
+  reservedUsd: number;
   createdAt: number;
 }
 
@@ -83,12 +91,32 @@ export interface Entry {
   error: SerializedError | undefined;
 }
 
+export interface NewRequest {
+  lane: Lane;
+  /** REST JSON text. */
+  body: string;
+  bytes: number;
+  /** Estimated input tokens. */
+  tokens: number;
+  /** Estimated cost at the batch tier; absent if the model's price is unknown. */
+  usd?: number;
+  priority: number;
+  maxAttempts: number;
+  /** When the answer is wanted. */
+  deadlineAt?: number;
+  /**
+   * Requests of any run with this key share one answer: a fresh one that is stored settles the entry at once (which wakes the run: its turn did not know); an open one
+   * is waited for; otherwise this request is asked, and its success is kept for `ttlMs` from then.
+   */
+  cache?: { key: string; ttlMs: number };
+}
+
 export interface NewEntry {
   key: string;
   kind: EntryKind;
   fingerprint: string;
   /** `request`: what to send. */
-  request?: { lane: Lane; body: string; bytes: number; tokens: number; priority: number; maxAttempts: number };
+  request?: NewRequest;
   /** `sleep`: when it is over. */
   wakeAt?: number;
   /** `step`, `now`, `start`, `code`: settled at once. */
@@ -143,10 +171,21 @@ export interface RunRecord {
   error: SerializedError | undefined;
   notes: string[];
   parent: string | undefined;
+  /** The run that started this one, waiting for it or not. */
+  starter: string | undefined;
   attempts: number;
   priority: number;
+  deadlineAt: number | undefined;
+  /** What its answers cost so far. */
+  cost: Spent;
   createdAt: number;
   endedAt: number | undefined;
+}
+
+/** Money of several answers. Those of models without a price are only counted: unknown is never 0. */
+export interface Spent extends Cost {
+  /** Answers whose price is unknown. */
+  unpriced: number;
 }
 
 // Requests -----------------------------------------------------------------------------------------------------------
@@ -163,6 +202,11 @@ export interface RequestRecord {
   tokens: number;
   createdAt: number;
   availableAt: number;
+  deadlineAt: number | undefined;
+  /** Why it is in this lane's tier, if somebody decided so: `auto`, a deadline, a shed call. */
+  tierReason: string | undefined;
+  /** All answers to it, those of earlier attempts included. A shared answer costs nothing. */
+  cost: Spent;
   body: unknown;
   response: unknown;
   error: SerializedError | undefined;
@@ -175,17 +219,29 @@ export interface MemberRow {
   body: string;
 }
 
+/** Usage without `cost` is an answer of a model whose price is unknown. */
 export type RequestResult =
-  | { type: "succeeded"; value: string; usage: Usage }
-  | { type: "failed"; error: SerializedError; usage?: Usage }
-  /** Back to the queue with attempt + 1. A request without an attempt left (`attempt >= maxAttempts`, the first attempt is 1) fails with this error instead. */
+  | { type: "succeeded"; value: string; usage: Usage; cost?: Cost }
+  | { type: "failed"; error: SerializedError; usage?: Usage; cost?: Cost }
+  /**
+   * Back to the queue with attempt + 1. A request without an attempt left (`attempt >= maxAttempts`, the first attempt is 1) fails with this error
+   * instead.
+   */
   | {
       type: "retry";
       availableAt: number;
       error: SerializedError;
+      /** Tries after the first that this class of trouble is worth: none is left either when `attempt > retries`. */
+      retries?: number;
       usage?: Usage;
-      /** Delivered instead of the error when no attempt is left. */ value?: string;
-    };
+      cost?: Cost;
+      /** Delivered instead of the error when no attempt is left. */
+      value?: string;
+      /** The job failed as a whole with this request in it: counted, and after two such jobs it travels apart (`isolationSize` of core). */
+      jobFailed?: boolean;
+    }
+  /** Into the queue of the same lane at another tier, attempt + 1 whatever `maxAttempts` says. */
+  | { type: "move"; tier: LaneTier; reason: string; availableAt: number };
 
 export interface SettleRow {
   id: string;
@@ -203,6 +259,8 @@ export interface BatchRecord {
   requestCount: number;
   bytes: number;
   tokens: number;
+  /** Estimated cost of its requests at the batch tier; unknown prices count as 0 here. */
+  usd: number;
   /** When somebody should look at it next. */
   dueAt: number;
   createdAt: number;
@@ -213,9 +271,15 @@ export interface BatchRecord {
   /** The last durable intent to send; until `launchDeadlineAt` that request may still leave. */
   intentAt: number | undefined;
   launchDeadlineAt: number | undefined;
+  /** Nothing is sent again before an operator says so (`onAmbiguous: "hold"`); its job is still looked for. */
+  held: boolean;
   job: string | undefined;
+  /** How the job ended, once it has. */
+  jobState: JobState | undefined;
   rawStatus: string | undefined;
   launchedAt: number | undefined;
+  /** When we asked for the job's end, because it was stuck. */
+  cancelledAt: number | undefined;
   /** When the provider said that the job ended. */
   finishedAt: number | undefined;
   output: string | undefined;
@@ -226,6 +290,13 @@ export interface BatchRecord {
   failures: number;
   endedAt: number | undefined;
   error: SerializedError | undefined;
+  /** When what it left at the provider is looked after next: duplicates of its job, its job and its input. */
+  sweepAt: number | undefined;
+  /** Names of jobs with its token that are not its own: cancelled, never delivered. */
+  duplicateJobs: string[];
+  /** When its job and input were removed at the provider. */
+  cleanedAt: number | undefined;
+  cost: Spent;
 }
 
 /** Every member ends in one of the first four; the last two count lines that were nobody's. */
@@ -246,15 +317,28 @@ export interface BatchUpdate {
   launchAttempts?: number;
   intentAt?: number;
   launchDeadlineAt?: number;
+  held?: boolean;
   job?: string;
+  jobState?: JobState;
   rawStatus?: string;
   launchedAt?: number;
+  cancelledAt?: number;
   finishedAt?: number;
   output?: string;
   failures?: number;
   endedAt?: number;
   error?: SerializedError;
+  sweepAt?: number;
   release?: boolean;
+}
+
+/** What looking after a batch changes, whatever its state and whoever holds it. */
+export interface SweepUpdate {
+  /** `null`: nothing is left to look after. */
+  sweepAt: number | null;
+  /** Added to the names that are known. */
+  duplicateJobs?: string[];
+  cleanedAt?: number;
 }
 
 // What is going on ---------------------------------------------------------------------------------------------------
@@ -265,6 +349,14 @@ export interface LaneActivity {
   queued: number;
   bytes: number;
   tokens: number;
+  /** Estimated cost at the batch tier. */
+  usd: number;
+  /** Requests among `queued` without an estimate: the model's price is unknown. */
+  unpriced: number;
+  /** Requests that travel apart after two failed jobs; not among `queued`. */
+  isolated: number;
+  /** The highest priority in the queue. */
+  priority: number;
   /** When the oldest of them was enqueued. */
   oldestAt: number;
   /** When the next delayed retry may be sent. */
@@ -284,6 +376,31 @@ export interface Activity {
   producers: boolean;
   /** When the next sleep ends or the next turn is retried. */
   nextTimerAt: number | undefined;
+  /** When the next request with a deadline is to be looked at. */
+  nextDeadlineAt: number | undefined;
+}
+
+/** An open request with a deadline, queued or in a batch. */
+export interface DeadlineItem {
+  id: string;
+  lane: Lane;
+  deadlineAt: number;
+  /** Its batch and attempt, when it is in one. */
+  batch: string | undefined;
+  attempt: number;
+}
+
+/** What is done about it. */
+export interface DeadlineDecision {
+  id: string;
+  /** The lane, batch and attempt that the decision was made for; if the request has moved on, nothing changes. */
+  lane: Lane;
+  batch: string | undefined;
+  attempt: number;
+  /** Look again then; `undefined`: never. */
+  checkAt: number | undefined;
+  /** Take it out of its queue, or give up on its row of the job (that row is ignored when it comes, but its cost is counted), and queue it at this tier with attempt + 1. */
+  move?: { tier: LaneTier; reason: string };
 }
 
 export interface StoreStats {
@@ -292,6 +409,17 @@ export interface StoreStats {
   /** Usage of every answer so far, by lane and tier. */
   usage: { lane: Lane; answers: number; usage: Usage }[];
   batches: Record<BatchState, number>;
+  /** Jobs that turned out to be duplicates. */
+  duplicateJobs: number;
+}
+
+/** What the answers of one day (UTC, `YYYY-MM-DD`), chain and lane used and cost. */
+export interface SpendRow extends Spent {
+  day: string;
+  chain: string;
+  lane: Lane;
+  answers: number;
+  usage: Usage;
 }
 
 // Lists --------------------------------------------------------------------------------------------------------------
@@ -306,6 +434,12 @@ export interface Page<T> {
 export interface RunFilter {
   chain?: string;
   state?: RunState;
+  /** Code of its error. */
+  error?: string;
+  /** Runs that this run started, itself not included. */
+  starter?: string;
+  createdBefore?: number;
+  createdAfter?: number;
 }
 export interface RequestFilter {
   run?: string;
@@ -315,6 +449,8 @@ export interface RequestFilter {
 export interface BatchFilter {
   state?: BatchState;
   active?: boolean;
+  lane?: Lane;
+  held?: boolean;
 }
 export interface PageOptions {
   /** Default 100, at most 1000. */
@@ -330,6 +466,7 @@ export interface ChainVersions {
 
 // The port -----------------------------------------------------------------------------------------------------------
 
+/** Whoever adds a method or a field that carries a payload adds it to `codec-store.ts`, too: there payloads are encoded. */
 export interface Store {
   /** `sqlite`, `postgres`, … */
   readonly name: string;
@@ -387,18 +524,31 @@ export interface Store {
   activeBatches(): Promise<BatchRecord[]>;
   /**
    * Creates the batch `forming` under this worker's claim, or goes on with it, and moves up to `chunk` queued requests of the lane into it: highest
-   * priority first, oldest first within it. Seals it when a limit is reached or nothing is left. One request always fits. `undefined`: nothing was queued, or
-   * `maxActive` batches of the provider are active already, or another worker forms this batch; then nothing was created.
+   * priority first, oldest first within it. Seals it when a limit is reached or nothing is left. One request always fits. `undefined`: nothing was queued,
+   * the quota is used up, or another worker forms this batch; then nothing was created.
+   *
+   * The quota counts what is in use now, over all workers, in the same transaction. A lane that is answered directly (`isDirect`) counts requests in unfinished batches
+   * of its lane; any other counts batches of its provider outside of direct lanes whose job may be unfinished: those that are not `routing`, and not `sealed` with
+   * `failures` (a throttled one has given its slot back).
    */
   formBatch(params: {
     worker: string;
     now: number;
     batch: string;
     lane: Lane;
-    limits: { requests: number; bytes: number; tokens: number };
+    limits: { requests: number; bytes: number; tokens: number; usd?: number };
+    /** Batches, or requests of a direct lane, that may be unfinished, this one included. */
     maxActive: number;
     chunk: number;
+    /** Form from the requests that travel apart: those of one group size, at most that many. */
+    isolated?: boolean;
   }): Promise<BatchRecord | undefined>;
+  /** Moves up to `limit` queued requests of one lane into the queue of another, oldest first, order and attempts unchanged. Returns how many. */
+  moveQueued(params: { now: number; from: Lane; to: Lane; limit: number; reason: string }): Promise<number>;
+  /** Open requests whose deadline is to be looked at by now, earliest first. A new request with a deadline is at once. */
+  dueDeadlines(params: { now: number; limit: number }): Promise<DeadlineItem[]>;
+  /** Each decision by itself. Returns how many requests moved. */
+  decideDeadlines(params: { now: number; decisions: DeadlineDecision[] }): Promise<number>;
   /** Claims batches in these states that are due and that no live worker holds, oldest first. Epoch + 1. */
   claimBatches(params: { worker: string; now: number; providers: string[]; states: BatchState[]; limit: number }): Promise<BatchRecord[]>;
   /**
@@ -406,6 +556,11 @@ export interface Store {
    * Throws for an end while members have no result: settle the remaining ones first.
    */
   updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean>;
+  /** Batches of these providers, in any state, whose `sweepAt` has come, oldest first. */
+  dueSweeps(params: { now: number; providers: string[]; limit: number }): Promise<BatchRecord[]>;
+  updateSweep(params: { batch: string; update: SweepUpdate }): Promise<void>;
+  /** Unclaimed batches with a job in progress become due now: somebody heard that a job ended. Returns how many. */
+  hastenBatches(params: { now: number; providers: string[] }): Promise<number>;
   /** Members still `batched`, in a fixed order, after `after`. */
   readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]>;
   /**
@@ -444,16 +599,36 @@ export interface Store {
   getBatch(params: { id: string }): Promise<BatchRecord | undefined>;
   listBatches(params: BatchFilter & PageOptions): Promise<Page<BatchRecord>>;
   stats(): Promise<StoreStats>;
+  /** Rows of the days from `since` to `until` (both included, UTC, `YYYY-MM-DD`); all by default. */
+  spend(params: { since?: string; until?: string }): Promise<SpendRow[]>;
   /** Runs that can still change by themselves (not held, not ended): is there any? */
   hasLiveRuns(): Promise<boolean>;
   /**
    * Ends runs that have not ended: queued requests are withdrawn, batched ones are ignored when they come back, waiting parents are told. A running one
-   * ends with the next commit of its turn, or with its worker. Returns the ids that changed.
+   * ends with the next commit of its turn, or with its worker. `tree`: and every run that they started, and so on. Returns the ids that changed.
    */
-  cancelRuns(params: { now: number; ids: string[] }): Promise<string[]>;
+  cancelRuns(params: { now: number; ids: string[]; tree?: boolean }): Promise<string[]>;
   /**
    * held or failed → runnable, attempts 0. Every failed or withdrawn request of a failed run is queued again from its first attempt and is open in
-   * the history once more; its old number stays unused. What the parent was told stands. Returns the ids that changed.
+   * the history once more; its old number stays unused. What the parent was told stands. `afresh`: its history is forgotten, and cancelled runs can be
+   * retried too: queued requests are withdrawn, batched ones ignored when they come back, notes and cost stay; a handler run asks its first request again.
+   * Returns the ids that changed.
    */
-  retryRuns(params: { now: number; ids: string[] }): Promise<string[]>;
+  retryRuns(params: { now: number; ids: string[]; afresh?: boolean }): Promise<string[]>;
+  /** runnable or waiting → held with this error; answers that come meanwhile are kept. Returns the ids that changed. */
+  holdRuns(params: { now: number; ids: string[]; error: SerializedError }): Promise<string[]>;
+  /** Held batches go on: their job is looked for once more, then created again. Returns the ids that changed. */
+  releaseBatches(params: { now: number; ids: string[] }): Promise<string[]>;
+  /**
+   * Removes up to `limit` of what ended before these instants: runs by state with everything of theirs; histories (prompts and answers) of ended
+   * runs, whose row, input and output stay; batches that ended, have no member left in a run that is there, and nothing to sweep; shared answers past their time.
+   * Never anything of a run that has not ended, nor a run whose starter or parent has not. `more`: there is more to remove now.
+   */
+  removeEnded(params: {
+    now: number;
+    limit: number;
+    runs: { completed?: number; failed?: number; cancelled?: number };
+    histories?: number;
+    batches?: number;
+  }): Promise<{ runs: number; histories: number; batches: number; more: boolean }>;
 }

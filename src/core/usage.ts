@@ -11,9 +11,21 @@ export interface Usage {
   thoughtTokens: number;
   /** Input tokens that tools added. */
   toolTokens: number;
+  /** Those of `promptTokens` that are sound and not cached: they have a price of their own. */
+  audioTokens: number;
+  /** Those of `outputTokens` that are pictures: they have a price of their own. */
+  imageTokens: number;
 }
 
-export const noUsage: Readonly<Usage> = { promptTokens: 0, cachedTokens: 0, outputTokens: 0, thoughtTokens: 0, toolTokens: 0 };
+export const noUsage: Readonly<Usage> = {
+  promptTokens: 0,
+  cachedTokens: 0,
+  outputTokens: 0,
+  thoughtTokens: 0,
+  toolTokens: 0,
+  audioTokens: 0,
+  imageTokens: 0,
+};
 
 export function addUsage(a: Usage, b: Usage): Usage {
   return {
@@ -22,6 +34,8 @@ export function addUsage(a: Usage, b: Usage): Usage {
     outputTokens: a.outputTokens + b.outputTokens,
     thoughtTokens: a.thoughtTokens + b.thoughtTokens,
     toolTokens: a.toolTokens + b.toolTokens,
+    audioTokens: a.audioTokens + b.audioTokens,
+    imageTokens: a.imageTokens + b.imageTokens,
   };
 }
 
@@ -37,10 +51,30 @@ export function usageOf(response: unknown): Usage {
     outputTokens: count(meta["candidatesTokenCount"] ?? meta["candidates_token_count"]),
     thoughtTokens: count(meta["thoughtsTokenCount"] ?? meta["thoughts_token_count"]),
     toolTokens: count(meta["toolUsePromptTokenCount"] ?? meta["tool_use_prompt_token_count"]),
+    audioTokens: Math.max(
+      0,
+      ofModality(meta["promptTokensDetails"] ?? meta["prompt_tokens_details"], "AUDIO") -
+        ofModality(meta["cacheTokensDetails"] ?? meta["cache_tokens_details"], "AUDIO"),
+    ),
+    imageTokens: ofModality(meta["candidatesTokensDetails"] ?? meta["candidates_tokens_details"], "IMAGE"),
   };
 }
 
+/** Tokens of one modality in a list of `ModalityTokenCount`. */
+function ofModality(details: unknown, modality: string): number {
+  if (!Array.isArray(details)) return 0;
+  let tokens = 0;
+  for (const detail of details as unknown[]) {
+    if (typeof detail !== "object" || detail === null) continue;
+    const item = detail as Record<string, unknown>;
+    if (typeof item["modality"] === "string" && item["modality"].toUpperCase() === modality)
+      tokens += count(item["tokenCount"] ?? item["token_count"]);
+  }
+  return tokens;
+}
+
 function count(value: unknown): number {
-  const number = Number(value ?? 0);
+  if (typeof value !== "number" && typeof value !== "string") return 0;
+  const number = Number(value);
   return Number.isFinite(number) && number > 0 ? number : 0;
 }

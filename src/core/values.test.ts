@@ -5,11 +5,8 @@ import { GembatchError, deserializeError, serializeError } from "./errors.ts";
 import { estimateTokens } from "./estimate.ts";
 import { canonicalJson, digest, toJson } from "./json.ts";
 import { jobToken, parseRowKey, rowKey } from "./keys.ts";
-import { Turnarounds, nextPollDelayMs } from "./polling.ts";
-import { costOf } from "./pricing.ts";
-import { backoffMs } from "./retry.ts";
+import { backoffMs, throttleDelayMs } from "./retry.ts";
 import { batchTransitions, isTerminalBatch, isTerminalRequest, isTerminalRun, requestTransitions, runTransitions } from "./states.ts";
-import { usageOf } from "./usage.ts";
 
 describe("durations", () => {
   it.each([
@@ -111,7 +108,7 @@ describe("errors", () => {
   });
 });
 
-describe("retries and polls", () => {
+describe("retries", () => {
   const random = { next: () => 1 };
   it("double up to the limit", () => {
     const policy = { initialDelayMs: 100, maxDelayMs: 1_000 };
@@ -120,53 +117,22 @@ describe("retries and polls", () => {
   it("jitter over the upper half", () => {
     expect(backoffMs({ initialDelayMs: 100, maxDelayMs: 1_000 }, 1, { next: () => 0 })).toBe(50);
   });
-  it("look at a twentieth of the age, within bounds, and save looks on young jobs", () => {
-    const policy = { minIntervalMs: 1_000, maxIntervalMs: 60_000 };
-    expect(nextPollDelayMs(policy, 0, undefined)).toBe(1_000);
-    expect(nextPollDelayMs(policy, 200_000, undefined)).toBe(10_000);
-    expect(nextPollDelayMs(policy, 10_000_000, undefined)).toBe(60_000);
-    expect(nextPollDelayMs(policy, 0, 50_000)).toBe(30_000);
-    expect(nextPollDelayMs(policy, 40_000, 50_000)).toBe(2_000);
-  });
-  it("learn from the last jobs", () => {
-    const turnarounds = new Turnarounds();
-    expect(turnarounds.typical("l")).toBeUndefined();
-    for (const ms of [30, 10, 20]) turnarounds.record("l", ms);
-    expect([turnarounds.typical("l"), turnarounds.fastest("l"), turnarounds.fastest("other")]).toEqual([20, 10, undefined]);
+  it.each([
+    [0, 1, 2],
+    [1, 1, 2],
+    [2, 2, 4],
+    [3, 4, 8],
+    [4, 5, 15],
+    [5, 5, 15],
+    [1_000, 5, 15],
+  ])("after %i refusals for a quota wait %i to %i minutes", (failures, least, most) => {
+    expect(throttleDelayMs(failures, { next: () => 0 })).toBe(least * 60_000);
+    expect(throttleDelayMs(failures, { next: () => 0.5 })).toBe(((least + most) / 2) * 60_000);
+    expect(throttleDelayMs(failures, { next: () => 1 - Number.EPSILON })).toBe(most * 60_000);
   });
 });
 
-describe("usage and cost", () => {
-  it("reads counts leniently", () => {
-    expect(
-      usageOf({ usageMetadata: { promptTokenCount: "5", cachedContentTokenCount: 3, candidatesTokenCount: 238, thoughtsTokenCount: 41 } }),
-    ).toEqual({
-      promptTokens: 5,
-      cachedTokens: 3,
-      outputTokens: 238,
-      thoughtTokens: 41,
-      toolTokens: 0,
-    });
-    expect(usageOf({ embedding: {}, tokenCount: "7" }).promptTokens).toBe(7);
-    expect(usageOf(undefined).promptTokens).toBe(0);
-  });
-  const usage = { promptTokens: 1_000_000, cachedTokens: 0, outputTokens: 1_000_000, thoughtTokens: 0, toolTokens: 0 };
-  const at = Date.UTC(2026, 10, 22);
-  it("costs half in a batch; the cached part is never halved", () => {
-    expect(costOf(usage, "gemini-2.5-flash", "batch", at)).toEqual({ usd: 1.4, standardUsd: 2.8 });
-    expect(costOf({ ...usage, promptTokens: 100, cachedTokens: 100, outputTokens: 0 }, "gemini-2.5-flash", "batch", at)?.usd).toBeCloseTo(
-      0.000003,
-      12,
-    );
-  });
-  it("knows the price of the day", () => {
-    expect(costOf({ ...usage, promptTokens: 0 }, "gemini-3.8-flash", "batch", Date.UTC(2026, 11, 31, 23))?.usd).toBe(1.875);
-    expect(costOf({ ...usage, promptTokens: 0 }, "gemini-3.8-flash", "batch", Date.UTC(2027, 0, 1))?.usd).toBe(3.75);
-  });
-  it("charges long prompts more and says when a price is unknown", () => {
-    expect(costOf({ ...usage, outputTokens: 0 }, "gemini-2.5-pro", "standard", at)?.usd).toBe(2.5);
-    expect(costOf(usage, "some-model", "batch", at)).toBeUndefined();
-  });
+describe("estimates", () => {
   it("estimates four bytes a token, media by piece", () => {
     expect(estimateTokens("x".repeat(400))).toBe(100);
     expect(estimateTokens(`{"inlineData":{"data":"${"A".repeat(100_000)}"}}`)).toBeLessThan(300);

@@ -6,14 +6,29 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
     check("activity shows what is queued in each lane", async ({ kit, store }) => {
       expect((await store.activity({ now: kit.now, chains: [] })).lanes).toEqual([]);
       const startedAt = kit.now;
-      await kit.waiting("a", [request("q1"), request("q2", { bytes: 250, tokens: 25, priority: 7 }), request("q3", { lane: otherLane })]);
+      await kit.waiting("a", [
+        request("q1"),
+        request("q2", { bytes: 250, tokens: 25, usd: 0.5, priority: 7 }),
+        request("q3", { lane: otherLane, usd: 0.25, priority: -1 }),
+      ]);
       kit.now += 40;
       await kit.waiting("b", [request("q4")]);
       const { lanes } = await store.activity({ now: kit.now, chains: [] });
       const sorted = lanes.toSorted((a, b) => (a.lane.model < b.lane.model ? -1 : 1));
       expect(sorted).toEqual([
-        { lane, queued: 3, bytes: 450, tokens: 45, oldestAt: startedAt, nextAt: undefined },
-        { lane: otherLane, queued: 1, bytes: 100, tokens: 10, oldestAt: startedAt, nextAt: undefined },
+        { lane, queued: 3, bytes: 450, tokens: 45, usd: 0.5, unpriced: 2, isolated: 0, priority: 7, oldestAt: startedAt, nextAt: undefined },
+        {
+          lane: otherLane,
+          queued: 1,
+          bytes: 100,
+          tokens: 10,
+          usd: 0.25,
+          unpriced: 0,
+          isolated: 0,
+          priority: -1,
+          oldestAt: startedAt,
+          nextAt: undefined,
+        },
       ]);
     });
 

@@ -5,13 +5,21 @@
  * @module
  */
 import type { TestFunctions } from "./provider-conformance.ts";
+import { testAfresh } from "./store-afresh.ts";
 import { testBatches } from "./store-batches.ts";
 import { testEnds } from "./store-ends.ts";
 import { StoreKit } from "./store-kit.ts";
 import { testLists } from "./store-lists.ts";
+import { testMoney } from "./store-money.ts";
+import { testOperating } from "./store-operating.ts";
+import { testRemoval } from "./store-removal.ts";
+import { testRetries } from "./store-retries.ts";
 import { testRouting } from "./store-routing.ts";
 import { testRuns } from "./store-runs.ts";
+import { testShared } from "./store-shared.ts";
 import { expectConservation, type StoreSetup, type StoreSuite } from "./store-suite.ts";
+import { testSweeps } from "./store-sweeps.ts";
+import { testTiers } from "./store-tiers.ts";
 import { testTurns } from "./store-turns.ts";
 import { testWalk } from "./store-walk.ts";
 import { testWorkers } from "./store-workers.ts";
@@ -53,6 +61,14 @@ export function testStore({ describe, it, expect }: TestFunctions, setup: StoreS
     testEnds(suite);
     testBatches(suite);
     testRouting(suite);
+    testRetries(suite);
+    testTiers(suite);
+    testMoney(suite);
+    testShared(suite);
+    testSweeps(suite);
+    testOperating(suite);
+    testAfresh(suite);
+    testRemoval(suite);
     testLists(suite);
     testWalk(suite);
   });

@@ -64,6 +64,17 @@ export function testEnds({ describe, check, expect }: StoreSuite): void {
       expect(await store.fireTimers({ now: kit.now + 10, limit: 10 })).toBe(0);
     });
 
+    check("sleeps of a failed run ring for its retry, also those of its last turn", async ({ kit, store }) => {
+      await kit.waiting("a", [sleep("s1", kit.now + 10)]);
+      await store.wakeRuns({ now: kit.now, runs: [{ run: "a", epoch: 1 }] });
+      await kit.commit(await kit.claimOne(), { firstNo: 1, entries: [sleep("s2", kit.now + 20)], outcome: broken });
+      kit.now += 20;
+      expect(await store.fireTimers({ now: kit.now, limit: 10 })).toBe(2);
+      expect(await kit.state("a")).toBe("failed");
+      await store.retryRuns({ now: kit.now, ids: ["a"] });
+      expect((await kit.claimOne()).seq).toBe(2);
+    });
+
     check("a child tells its parent how it ended, whatever the parent does meanwhile", async ({ kit }) => {
       const { parent, kid } = await family(kit, [child("c"), request("q")]);
       await kit.answer(await kit.routing("batch-1"));

@@ -3,6 +3,7 @@
  * answers". Time is a number that only the tests move.
  */
 import type { SerializedError } from "../core/errors.ts";
+import { laneName } from "../core/keys.ts";
 import type { Lane } from "../core/provider.ts";
 import type { RequestState, RunState } from "../core/states.ts";
 import type {
@@ -11,6 +12,7 @@ import type {
   ClaimedRun,
   CommitResult,
   Entry,
+  LaneActivity,
   NewEntry,
   NewRun,
   RequestRecord,
@@ -24,8 +26,11 @@ import type {
 import type { Usage } from "../core/usage.ts";
 
 export const lane: Lane = { provider: "test", model: "model-1", method: "generateContent" };
+export const flexLane: Lane = { ...lane, tier: "flex" };
+export const standardLane: Lane = { ...lane, tier: "standard" };
+export const autoLane: Lane = { ...lane, tier: "auto" };
 export const otherLane: Lane = { provider: "test", model: "model-2", method: "generateContent" };
-export const usage: Usage = { promptTokens: 7, cachedTokens: 2, outputTokens: 5, thoughtTokens: 3, toolTokens: 1 };
+export const usage: Usage = { promptTokens: 7, cachedTokens: 2, outputTokens: 5, thoughtTokens: 3, toolTokens: 1, audioTokens: 4, imageTokens: 6 };
 export const leaseMs = 30_000;
 export const digestRuns = [{ chain: "digest", versions: ["1"] }];
 const noLimits = { requests: 1_000, bytes: 1_000_000, tokens: 1_000_000 };
@@ -35,6 +40,10 @@ export function failure(message: string): SerializedError {
 }
 
 export const succeeded = (text: string): RequestResult => ({ type: "succeeded", value: JSON.stringify({ text }), usage });
+/** An answer with its price. */
+export function paid(text: string, usd: number): RequestResult {
+  return { type: "succeeded", value: JSON.stringify({ text }), usage, cost: { usd, standardUsd: 2 * usd } };
+}
 export const failed = (message: string): RequestResult => ({ type: "failed", error: failure(message) });
 
 export function newRun(id: string, over: Partial<NewRun> = {}): NewRun {
@@ -170,11 +179,18 @@ export class StoreKit {
 
   form(
     batch: string,
-    over: { worker?: string; lane?: Lane; limits?: Partial<typeof noLimits>; maxActive?: number; chunk?: number } = {},
+    over: {
+      worker?: string;
+      lane?: Lane;
+      limits?: Partial<typeof noLimits> & { usd?: number };
+      maxActive?: number;
+      chunk?: number;
+      isolated?: boolean;
+    } = {},
   ): Promise<BatchRecord | undefined> {
-    const { worker = "w1", maxActive = 100, chunk = 100 } = over;
+    const { worker = "w1", maxActive = 100, chunk = 100, isolated = false } = over;
     const limits = { ...noLimits, ...over.limits };
-    return this.store.formBatch({ worker, now: this.now, batch, lane: over.lane ?? lane, limits, maxActive, chunk });
+    return this.store.formBatch({ worker, now: this.now, batch, lane: over.lane ?? lane, limits, maxActive, chunk, isolated });
   }
 
   claimBatches(states: BatchRecord["state"][], worker = "w1", limit = 100): Promise<BatchRecord[]> {
@@ -186,7 +202,7 @@ export class StoreKit {
   }
 
   /** Forms a batch of all that is queued and brings it to where its answers are routed; it stays in hand. */
-  async routing(id: string, over: { worker?: string; lane?: Lane } = {}): Promise<BatchRecord> {
+  async routing(id: string, over: { worker?: string; lane?: Lane; isolated?: boolean } = {}): Promise<BatchRecord> {
     await this.form(id, over);
     const batch = (await this.claimBatches(["sealed"], over.worker)).find((item) => item.id === id);
     if (batch === undefined) throw new Error(`Batch ${id} could not be claimed.`);
@@ -226,9 +242,14 @@ export class StoreKit {
     );
   }
 
+  /** What the store says of one lane; `undefined` if nothing is in its queue. */
+  async lane(of: Lane = lane): Promise<LaneActivity | undefined> {
+    const { lanes } = await this.store.activity({ now: this.now, chains: digestRuns });
+    return lanes.find((item) => laneName(item.lane) === laneName(of));
+  }
+
   /** Queued requests of the lane that may be sent now. */
   async queued(of: Lane = lane): Promise<number> {
-    const { lanes } = await this.store.activity({ now: this.now, chains: digestRuns });
-    return lanes.find((item) => item.lane.model === of.model)?.queued ?? 0;
+    return (await this.lane(of))?.queued ?? 0;
   }
 }

@@ -31,7 +31,7 @@ export function testLists({ describe, check, expect, rejects }: StoreSuite): voi
     });
 
     check("a request is found by its id", async ({ kit, store }) => {
-      await kit.waiting("a", [request("q0"), request("q1", { lane: otherLane, bytes: 123, tokens: 45 })]);
+      await kit.waiting("a", [request("q0"), request("q1", { lane: otherLane, bytes: 123, tokens: 45, deadlineAt: kit.now + 90 })]);
       const [, item] = await kit.requests("a");
       expect(await store.getRequest({ id: item!.id })).toEqual(item);
       const { id: _, ...rest } = item!;
@@ -46,6 +46,9 @@ export function testLists({ describe, check, expect, rejects }: StoreSuite): voi
         tokens: 45,
         createdAt: kit.now,
         availableAt: kit.now,
+        deadlineAt: kit.now + 90,
+        tierReason: undefined,
+        cost: { usd: 0, standardUsd: 0, unpriced: 0 },
         body: { ask: "q1" },
         response: undefined,
         error: undefined,

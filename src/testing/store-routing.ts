@@ -195,7 +195,7 @@ export function testRouting({ describe, check, expect }: StoreSuite): void {
         { ...first!, result: succeeded("x") },
         { ...second!, result: { type: "failed", error: failure("blocked"), usage: { ...usage, outputTokens: 0 } } },
       ]);
-      const sum = { promptTokens: 14, cachedTokens: 4, outputTokens: 5, thoughtTokens: 6, toolTokens: 2 };
+      const sum = { promptTokens: 14, cachedTokens: 4, outputTokens: 5, thoughtTokens: 6, toolTokens: 2, audioTokens: 8, imageTokens: 12 };
       expect((await store.stats()).usage).toEqual([{ lane, answers: 2, usage: sum }]);
     });
 

@@ -36,7 +36,7 @@ export function testRuns({ describe, check, expect }: StoreSuite): void {
     });
 
     check("a claim gives everything a turn needs", async ({ kit }) => {
-      await kit.start(newRun("a", { priority: 3 }));
+      await kit.start(newRun("a", { priority: 3, deadlineAt: kit.now + 60 }));
       const run = await kit.claimOne();
       expect(run).toEqual({
         id: "a",
@@ -49,6 +49,9 @@ export function testRuns({ describe, check, expect }: StoreSuite): void {
         seq: 0,
         attempts: 0,
         priority: 3,
+        deadlineAt: kit.now + 60,
+        usd: 0,
+        reservedUsd: 0,
         createdAt: kit.now,
       });
       expect(await kit.state("a")).toBe("running");

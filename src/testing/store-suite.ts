@@ -1,5 +1,5 @@
 /** What the parts of the store's conformance suite share. */
-import type { Store } from "../core/store.ts";
+import type { Spent, Store } from "../core/store.ts";
 import type { TestFunctions } from "./provider-conformance.ts";
 import type { StoreKit } from "./store-kit.ts";
 
@@ -56,6 +56,39 @@ export async function expectConservation(store: Store, expect: TestFunctions["ex
   }
   for (const counts of [runs, requests, batches]) {
     for (const [state, count] of Object.entries(counts)) expect([state, count]).toEqual([state, 0]);
+  }
+  await expectMoney(store, expect);
+}
+
+/** What is spent in whole nanodollars, so that sums in any order compare. */
+export interface Sums {
+  usd: number;
+  standardUsd: number;
+  unpriced: number;
+}
+
+/** What requests, runs, batches and days say that was spent. */
+export async function spentBy(store: Store): Promise<{ requests: Sums; runs: Sums; batches: Sums; days: Sums }> {
+  const requests: Spent[] = [];
+  const runs: Spent[] = [];
+  const batches: Spent[] = [];
+  for await (const { cost } of all((page) => store.listRequests(page))) requests.push(cost);
+  for await (const { cost } of all((page) => store.listRuns(page))) runs.push(cost);
+  for await (const { cost } of all((page) => store.listBatches(page))) batches.push(cost);
+  return { requests: sum(requests), runs: sum(runs), batches: sum(batches), days: sum(await store.spend({})) };
+}
+
+function sum(parts: readonly Spent[]): Sums {
+  const nano = (key: "usd" | "standardUsd"): number => Math.round(parts.reduce((total, part) => total + part[key], 0) * 1e9);
+  return { usd: nano("usd"), standardUsd: nano("standardUsd"), unpriced: parts.reduce((total, part) => total + part.unpriced, 0) };
+}
+
+/** No money gets lost: what was spent is what the days say, and no request, run or batch says more than those. */
+async function expectMoney(store: Store, expect: TestFunctions["expect"]): Promise<void> {
+  const { requests, runs, batches, days } = await spentBy(store);
+  for (const key of ["usd", "standardUsd", "unpriced"] as const) {
+    // Histories that were forgotten, and runs and batches that were removed, took their part along; the days never do.
+    expect([key, requests[key] <= runs[key], runs[key] <= days[key], batches[key] <= days[key]]).toEqual([key, true, true, true]);
   }
 }
 

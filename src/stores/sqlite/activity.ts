@@ -1,6 +1,8 @@
 import type { Activity, ChainVersions, LaneActivity } from "../../core/store.ts";
-import { promoteDelayed } from "./batches.ts";
 import type { Database } from "./database.ts";
+import { nextDeadlineAt } from "./deadlines.ts";
+import { toUsd } from "./money.ts";
+import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { runnableChains } from "./runs.ts";
 
 /** Delayed retries that one look moves into the queue; the rest shows as `nextAt` in the past and follows at the next look. */
@@ -20,47 +22,63 @@ export function promoteDue(db: Database, now: number): void {
   for (const lane of dueLanes(db, now)) promoteDelayed(db, lane, now, PROMOTE_LIMIT);
 }
 
+interface LaneRow {
+  no: number;
+  queued: number;
+  bytes: number;
+  tokens: number;
+  usd: number;
+  unpriced: number;
+  isolated: number;
+  delayed: number;
+}
+
 /** Existence questions and counters only: nothing here walks a queue or the runs that wait. */
 export function activity(db: Database, { now, chains }: { now: number; chains: ChainVersions[] }): Activity {
-  const lanes = db.sql(`SELECT no, queued, bytes, tokens, delayed FROM lanes WHERE queued > 0 OR delayed > 0 ORDER BY no`).all() as {
-    no: number;
-    queued: number;
-    bytes: number;
-    tokens: number;
-    delayed: number;
-  }[];
+  const lanes = db
+    .sql(`
+      SELECT no, queued, bytes, tokens, usd, unpriced, isolated, delayed FROM lanes
+      WHERE queued > 0 OR delayed > 0 OR isolated > 0 ORDER BY no`)
+    .all() as unknown as LaneRow[];
   const workers = db.sql(`SELECT no FROM workers WHERE lease_until > ?`).all(now);
   const running = db.sql(`SELECT 1 FROM runs WHERE state = 1 AND worker = ? LIMIT 1`);
   return {
-    lanes: lanes.map(({ no, queued, bytes, tokens, delayed }): LaneActivity => ({
-      lane: db.names.lane(no),
-      queued,
-      bytes,
-      tokens,
-      oldestAt: queued > 0 ? oldestAt(db, no, now) : now,
-      nextAt: delayed > 0 ? nextAt(db, no) : undefined,
-    })),
+    lanes: lanes.map((row) => laneActivity(db, row, now)),
     runnable:
       chains.length === 0
         ? db.sql(`SELECT 1 FROM runs WHERE state = 0 LIMIT 1`).get() !== undefined
         : runnableChains(db, chains).length > 0,
     running: workers.some((row) => running.get(row["no"] as number) !== undefined),
-    routing: db.sql(`SELECT 1 FROM batches INDEXED BY batches_active WHERE state <= 4 AND state = 4 LIMIT 1`).get() !== undefined,
+    routing: isRouting(db),
     producers: db.sql(`SELECT 1 FROM producers WHERE until > ? LIMIT 1`).get(now) !== undefined,
     nextTimerAt: nextTimerAt(db),
+    nextDeadlineAt: nextDeadlineAt(db),
   };
 }
 
-/** The queue is ordered by priority first, so this takes one step of the index a priority in use. */
-function oldestAt(db: Database, lane: number, now: number): number {
-  const top = db.sql(`SELECT priority, due_at FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at LIMIT 1`);
-  const below = db.sql(`
-    SELECT priority, due_at FROM entries WHERE state = 1 AND lane = ? AND priority < ? ORDER BY priority DESC, due_at LIMIT 1`);
-  let oldest = now;
-  for (let row = top.get(lane); row !== undefined; row = below.get(lane, row["priority"] as number)) {
-    oldest = Math.min(oldest, row["due_at"] as number);
-  }
-  return oldest;
+function laneActivity(db: Database, row: LaneRow, now: number): LaneActivity {
+  const { no, queued, bytes, tokens, unpriced, isolated, delayed } = row;
+  const priorities = queued > 0 ? oldestByPriority(db, no) : [];
+  return {
+    lane: db.names.lane(no),
+    queued,
+    bytes,
+    tokens,
+    usd: toUsd(row.usd),
+    unpriced,
+    isolated,
+    priority: priorities[0]?.priority ?? 0,
+    oldestAt: priorities.reduce((oldest, { due_at: at }) => Math.min(oldest, at), now),
+    nextAt: delayed > 0 ? nextAt(db, no) : undefined,
+  };
+}
+
+/** Batches that are routed, and those of direct lanes at any stage: their answers come one by one and wake runs at once. */
+function isRouting(db: Database): boolean {
+  const batch = db.sql(`
+    SELECT 1 FROM batches b INDEXED BY batches_active JOIN lanes l ON l.no = b.lane
+    WHERE b.state <= 4 AND (b.state = 4 OR l.tier IN ('flex', 'standard')) LIMIT 1`);
+  return batch.get() !== undefined;
 }
 
 function nextAt(db: Database, lane: number): number | undefined {

@@ -14,9 +14,23 @@ export function runCodes(state: RunState): number[] {
   return runStates.flatMap((name, code) => (name === state ? [code] : []));
 }
 
-export const ENTRY = { open: 0, queued: 1, delayed: 2, sleeping: 3, batched: 4, succeeded: 5, failed: 6, cancelled: 7 } as const;
+export const ENTRY = {
+  open: 0,
+  queued: 1,
+  delayed: 2,
+  sleeping: 3,
+  batched: 4,
+  succeeded: 5,
+  failed: 6,
+  cancelled: 7,
+  isolated: 8,
+  following: 9,
+} as const;
 
-/** `delayed` is a queued request that may not be sent yet: it is in no queue index and in no counter. */
+/**
+ * `delayed` is a queued request that may not be sent yet: it is in no queue index and in no counter. `isolated` is one that travels apart, in
+ * groups of `group_size`; `following` waits for the answer of an equal request.
+ */
 export const requestStates: readonly RequestState[] = [
   "queued",
   "queued",
@@ -26,7 +40,12 @@ export const requestStates: readonly RequestState[] = [
   "succeeded",
   "failed",
   "cancelled",
+  "queued",
+  "queued",
 ];
+
+/** A member of a batch, or one that was when it settled. A request that went back to its queue still remembers the batch it came from. */
+export const isMember = (state: number): boolean => state >= ENTRY.batched && state <= ENTRY.cancelled;
 
 export const entryKinds: readonly EntryKind[] = ["request", "step", "sleep", "child", "start", "now", "code"];
 export const runKinds: readonly RunKind[] = ["chain", "handler"];
@@ -43,7 +62,10 @@ export const batchStates: readonly BatchState[] = [
   "expired",
   "cancelled",
 ];
-export const BATCH = { forming: 0, sealed: 1, routing: 4, completed: 5 } as const;
+export const BATCH = { forming: 0, sealed: 1, inProgress: 3, routing: 4, completed: 5 } as const;
+
+/** Rows of a batch that were given up: waited for, waited for but their entry was forgotten, billed. */
+export const DEPARTED = { waited: 0, forgotten: 1, billed: 2 } as const;
 
 /** A run's entries are the numbers from `run * 2^20` on, so that its history is one range of the table. */
 export const ENTRIES_PER_RUN = 2 ** 20;

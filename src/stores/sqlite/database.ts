@@ -1,12 +1,15 @@
 import type { StatementSync } from "node:sqlite";
 import type { Connection, Rows } from "./connection.ts";
 import { Names } from "./names.ts";
+import type { Place } from "./removal.ts";
 import { Tallies } from "./tallies.ts";
 
 /** The connection with what its transactions share: names as numbers, and the counters they change. */
 export class Database {
   readonly names: Names;
   readonly tallies = new Tallies();
+  /** Where the next look for what can be removed begins, by index. */
+  readonly removals = new Map<string, Place>();
   readonly #connection: Connection;
 
   constructor(connection: Connection) {
@@ -42,6 +45,7 @@ export class Database {
   readonly #undo = (): void => {
     this.tallies.clear();
     this.names.clear();
+    this.removals.clear();
   };
 
   read<T>(work: () => T): Promise<T> {

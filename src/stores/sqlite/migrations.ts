@@ -4,7 +4,9 @@
  * - Rows that change at every step (`runs`, `entries`) are narrow. Payloads lie in tables of their own that are only
  *   appended to: a body and an answer each cost a fraction of a page write instead of rewriting a page in the middle.
  * - Indexes on hot rows are partial, each over one state: a run that waits is in none of them.
- * - `tallies` and the counters in `lanes` are kept by every transaction, so that nothing is ever counted by scanning.
+ * - `tallies`, `spend` and the counters in `lanes` are kept by every transaction, so that nothing is ever counted by scanning.
+ * - Money is in whole picodollars (USD × 10^12): sums of it are exact, in any order. REAL, because sums may outgrow JavaScript's integers;
+ *   SQLite still writes whole numbers of that size as integers.
  */
 export const APPLICATION_ID = 0x67656d62;
 
@@ -24,18 +26,35 @@ export const migrations: readonly string[] = [
     provider TEXT NOT NULL,
     model TEXT NOT NULL,
     method TEXT NOT NULL,
+    tier TEXT NOT NULL DEFAULT 'batch',
     queued INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
     tokens INTEGER NOT NULL DEFAULT 0,
+    usd REAL NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0,
     delayed INTEGER NOT NULL DEFAULT 0,
-    answers INTEGER NOT NULL DEFAULT 0,
-    prompt_tokens INTEGER NOT NULL DEFAULT 0,
-    cached_tokens INTEGER NOT NULL DEFAULT 0,
-    output_tokens INTEGER NOT NULL DEFAULT 0,
-    thought_tokens INTEGER NOT NULL DEFAULT 0,
-    tool_tokens INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (provider, model, method)
+    isolated INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (provider, model, method, tier)
   );
+
+  -- What answers used and cost, by day since 1970 (UTC). Never removed: the sums of a lane and of the store come from here.
+  CREATE TABLE spend (
+    day INTEGER NOT NULL,
+    chain INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    answers INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    thought_tokens INTEGER NOT NULL,
+    tool_tokens INTEGER NOT NULL,
+    audio_tokens INTEGER NOT NULL,
+    image_tokens INTEGER NOT NULL,
+    usd REAL NOT NULL,
+    standard_usd REAL NOT NULL,
+    unpriced INTEGER NOT NULL,
+    PRIMARY KEY (day, chain, lane)
+  ) WITHOUT ROWID;
 
   -- AUTOINCREMENT: the number of a worker that is gone must never come to mean another one.
   CREATE TABLE workers (
@@ -49,8 +68,9 @@ export const migrations: readonly string[] = [
   CREATE TABLE producers (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE tallies (no INTEGER PRIMARY KEY, count INTEGER NOT NULL);
 
+  -- AUTOINCREMENT: the number of a run that was removed lives on in what it started, and must never come to mean another one.
   CREATE TABLE runs (
-    no INTEGER PRIMARY KEY,
+    no INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
     kind INTEGER NOT NULL,
     chain INTEGER NOT NULL,
@@ -64,22 +84,32 @@ export const migrations: readonly string[] = [
     priority INTEGER NOT NULL,
     retry_at INTEGER,
     parent INTEGER,
+    starter INTEGER,
     shared INTEGER NOT NULL DEFAULT 0,
     cancel INTEGER NOT NULL DEFAULT 0,
     code TEXT NOT NULL DEFAULT '',
+    deadline_at INTEGER,
     created_at INTEGER NOT NULL,
-    ended_at INTEGER
+    ended_at INTEGER,
+    pruned INTEGER NOT NULL DEFAULT 0,
+    reserved REAL NOT NULL DEFAULT 0,
+    usd REAL NOT NULL DEFAULT 0,
+    standard_usd REAL NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0
   );
   CREATE UNIQUE INDEX runs_id ON runs (id);
   CREATE INDEX runs_runnable ON runs (chain, priority DESC) WHERE state = 0;
   CREATE INDEX runs_running ON runs (worker) WHERE state = 1;
   CREATE INDEX runs_retrying ON runs (retry_at) WHERE state = 3;
   CREATE INDEX runs_trouble ON runs (state) WHERE state IN (4, 6);
+  CREATE INDEX runs_ended ON runs (state, pruned, ended_at) WHERE state >= 5;
+  CREATE INDEX runs_starter ON runs (starter) WHERE starter IS NOT NULL;
 
   CREATE TABLE run_inputs (no INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, input TEXT NOT NULL);
   CREATE TABLE run_outcomes (no INTEGER PRIMARY KEY, output TEXT, error TEXT, notes TEXT);
   -- Further entries that wait for a run which has a parent already, or had none.
   CREATE TABLE run_waiters (run INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (run, entry)) WITHOUT ROWID;
+  CREATE INDEX run_waiters_entry ON run_waiters (entry);
 
   CREATE TABLE entries (
     no INTEGER PRIMARY KEY,
@@ -98,15 +128,50 @@ export const migrations: readonly string[] = [
     due_at INTEGER,
     created_at INTEGER NOT NULL,
     body INTEGER,
-    answer INTEGER
+    answer INTEGER,
+    estimate REAL,
+    usd REAL NOT NULL DEFAULT 0,
+    standard_usd REAL NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0,
+    failed_jobs INTEGER NOT NULL DEFAULT 0,
+    group_size INTEGER,
+    deadline_at INTEGER,
+    check_at INTEGER,
+    tier_reason TEXT,
+    shared INTEGER
   );
   CREATE INDEX entries_queue ON entries (lane, priority DESC, due_at) WHERE state = 1;
   CREATE INDEX entries_delayed ON entries (lane, due_at) WHERE state = 2;
   CREATE INDEX entries_sleeping ON entries (due_at) WHERE state = 3;
   CREATE INDEX entries_batch ON entries (batch) WHERE batch IS NOT NULL;
+  CREATE INDEX entries_isolated ON entries (lane, group_size, due_at) WHERE state = 8;
+  CREATE INDEX entries_check ON entries (check_at) WHERE check_at IS NOT NULL;
+  CREATE INDEX entries_shared ON entries (shared, state, due_at) WHERE shared IS NOT NULL;
 
   CREATE TABLE bodies (no INTEGER PRIMARY KEY, body TEXT NOT NULL);
-  CREATE TABLE answers (no INTEGER PRIMARY KEY, value TEXT, error TEXT);
+  -- uses: rows that name this answer. More than one only if it is shared.
+  CREATE TABLE answers (no INTEGER PRIMARY KEY, value TEXT, error TEXT, uses INTEGER NOT NULL DEFAULT 1);
+
+  -- An answer that equal requests share: the open entry that is asked for it, or the answer while it is kept.
+  CREATE TABLE shared (
+    no INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    ttl_ms INTEGER NOT NULL,
+    leader INTEGER,
+    answer INTEGER,
+    expires_at INTEGER
+  );
+  CREATE INDEX shared_expiring ON shared (expires_at) WHERE expires_at IS NOT NULL;
+
+  -- Rows of a batch whose request was taken out of it: when they come, they are billed once and delivered to nobody.
+  CREATE TABLE departed (
+    batch INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    chain INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    PRIMARY KEY (batch, entry, attempt)
+  ) WITHOUT ROWID;
 
   CREATE TABLE batches (
     no INTEGER PRIMARY KEY,
@@ -118,6 +183,7 @@ export const migrations: readonly string[] = [
     request_count INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
     tokens INTEGER NOT NULL DEFAULT 0,
+    estimate REAL NOT NULL DEFAULT 0,
     due_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     sealed_at INTEGER,
@@ -125,9 +191,12 @@ export const migrations: readonly string[] = [
     launch_attempts INTEGER NOT NULL DEFAULT 0,
     intent_at INTEGER,
     launch_deadline_at INTEGER,
+    held INTEGER NOT NULL DEFAULT 0,
     job TEXT,
+    job_state TEXT,
     raw_status TEXT,
     launched_at INTEGER,
+    cancelled_at INTEGER,
     finished_at INTEGER,
     output TEXT,
     cursor INTEGER NOT NULL DEFAULT 0,
@@ -140,8 +209,16 @@ export const migrations: readonly string[] = [
     unknown INTEGER NOT NULL DEFAULT 0,
     failures INTEGER NOT NULL DEFAULT 0,
     ended_at INTEGER,
-    error TEXT
+    error TEXT,
+    sweep_at INTEGER,
+    duplicate_jobs TEXT,
+    cleaned_at INTEGER,
+    usd REAL NOT NULL DEFAULT 0,
+    standard_usd REAL NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0
   );
   CREATE INDEX batches_active ON batches (due_at) WHERE state <= 4;
+  CREATE INDEX batches_ended ON batches (ended_at) WHERE state >= 5;
+  CREATE INDEX batches_sweep ON batches (sweep_at) WHERE sweep_at IS NOT NULL;
   `,
 ];

@@ -1,10 +1,11 @@
 import type { Lane } from "../../core/provider.ts";
+import { atTier, type LaneTier, laneTier } from "../../core/tiers.ts";
 import type { ChainVersions } from "../../core/store.ts";
 import type { Connection } from "./connection.ts";
 
 /**
- * Names as the small integers that stand for them in the hot rows. Lanes, chains and runs are never removed, so a number that was
- * committed stays right; `clear` drops those that a rolled back transaction may have made up.
+ * Names as the small integers that stand for them in the hot rows. Lanes and chains are never removed, and the number of a
+ * run is never used again, so a number that was committed stays right; `clear` drops those that a rolled back transaction may have made up.
  */
 export class Names {
   readonly #connection: Connection;
@@ -31,8 +32,8 @@ export class Names {
   laneNo(lane: Lane): number {
     const known = this.findLane(lane);
     if (known !== undefined) return known;
-    const insert = this.#connection.prepare(`INSERT INTO lanes (provider, model, method) VALUES (?, ?, ?)`);
-    const no = Number(insert.run(lane.provider, lane.model, lane.method).lastInsertRowid);
+    const insert = this.#connection.prepare(`INSERT INTO lanes (provider, model, method, tier) VALUES (?, ?, ?, ?)`);
+    const no = Number(insert.run(lane.provider, lane.model, lane.method, laneTier(lane)).lastInsertRowid);
     this.#lanes.set(laneKey(lane), no);
     return no;
   }
@@ -42,8 +43,8 @@ export class Names {
     const known = this.#lanes.get(key);
     if (known !== undefined) return known;
     const row = this.#connection
-      .prepare(`SELECT no FROM lanes WHERE provider = ? AND model = ? AND method = ?`)
-      .get(lane.provider, lane.model, lane.method);
+      .prepare(`SELECT no FROM lanes WHERE provider = ? AND model = ? AND method = ? AND tier = ?`)
+      .get(lane.provider, lane.model, lane.method, laneTier(lane));
     if (row === undefined) return undefined;
     this.#lanes.set(key, row["no"] as number);
     return row["no"] as number;
@@ -52,7 +53,8 @@ export class Names {
   lane(no: number): Lane {
     let lane = this.#lanesByNo.get(no);
     if (lane === undefined) {
-      lane = { ...this.#connection.prepare(`SELECT provider, model, method FROM lanes WHERE no = ?`).get(no) } as unknown as Lane;
+      const row = this.#connection.prepare(`SELECT provider, model, method, tier FROM lanes WHERE no = ?`).get(no) as unknown as Lane;
+      lane = atTier({ provider: row.provider, model: row.model, method: row.method } as Lane, (row as { tier: LaneTier }).tier);
       this.#lanesByNo.set(no, lane);
     }
     return { ...lane };
@@ -124,5 +126,5 @@ export class Names {
 }
 
 // A length in front keeps two different names apart whatever characters they hold.
-const laneKey = (lane: Lane): string => `${lane.method}:${lane.provider.length}:${lane.provider}${lane.model}`;
+const laneKey = (lane: Lane): string => `${laneTier(lane)}:${lane.method}:${lane.provider.length}:${lane.provider}${lane.model}`;
 const chainKey = (chain: string, version: string): string => `${chain.length}:${chain}${version}`;

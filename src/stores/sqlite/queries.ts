@@ -15,17 +15,20 @@ import { batchStates, entryNo, parseRequestId, requestStates, runCodes, runState
 import { findBatch } from "./batches.ts";
 import type { Database } from "./database.ts";
 import { type BatchRow, type RequestRow, type RunRow, toBatch, toRequest, toRun } from "./rows.ts";
-import { BATCHES, REQUESTS, RUNS } from "./tallies.ts";
+import { type SpendSums, spendSums, toUsage } from "./spend.ts";
+import { BATCHES, DUPLICATE_JOBS, REQUESTS, RUNS } from "./tallies.ts";
 
 /** Rows that one look at a list walks at most: a filter that matches next to nothing gives short pages, not long waits. */
 const WINDOW = 20_000;
 
 const runColumns = `
-  r.no, r.id, r.kind, r.chain, r.state, r.attempts, r.priority, r.created_at, r.ended_at, i.input, o.output, o.error, o.notes,
-  (SELECT p.id FROM runs p WHERE p.no = r.parent >> 20) AS parent_id`;
+  r.no, r.id, r.kind, r.chain, r.state, r.attempts, r.priority, r.deadline_at, r.usd, r.standard_usd, r.unpriced, r.created_at, r.ended_at,
+  i.input, o.output, o.error, o.notes, (SELECT p.id FROM runs p WHERE p.no = r.parent >> 20) AS parent_id,
+  (SELECT s.id FROM runs s WHERE s.no = r.starter) AS starter_id`;
 
 const requestColumns = `
-  e.no, r.id AS run_id, e.key, e.lane, e.state, e.attempt, e.bytes, e.tokens, e.created_at, e.due_at,
+  e.no, r.id AS run_id, e.key, e.lane, e.state, e.attempt, e.bytes, e.tokens, e.created_at, e.due_at, e.deadline_at, e.tier_reason, e.usd,
+  e.standard_usd, e.unpriced,
   (SELECT b.id FROM batches b WHERE b.no = e.batch) AS batch_id, d.body, a.value, a.error`;
 
 export function getRuns(db: Database, { ids }: { ids: string[] }): (RunRecord | undefined)[] {
@@ -39,28 +42,30 @@ export function getRuns(db: Database, { ids }: { ids: string[] }): (RunRecord | 
 
 export function listRuns(db: Database, filter: RunFilter & PageOptions): Page<RunRecord> {
   const codes = filter.state === undefined ? undefined : runCodes(filter.state);
-  if (codes !== undefined && countOf(readTallies(db), RUNS, codes) === 0) return { items: [], nextCursor: undefined };
+  if (codes !== undefined && countOf(readTallies(db), RUNS, codes) === 0) return none;
   const chains = filter.chain === undefined ? undefined : chainNumbers(db, filter.chain);
-  if (chains?.length === 0) return { items: [], nextCursor: undefined };
-  // Held and failed runs are what operators look for; they have an index, and need no window.
-  const rare = filter.state === "held" || filter.state === "failed";
-  const source = rare
-    ? `SELECT no, chain FROM runs WHERE state IN (4, 6) AND state = ${codes?.[0]} AND no < ?1 ORDER BY no DESC LIMIT ?2`
-    : `SELECT no, chain, state FROM runs WHERE no < ?1 ORDER BY no DESC LIMIT ?2`;
-  const where = [
-    ...(codes === undefined || rare ? [] : [`w.state IN (${codes.join(", ")})`]),
-    ...(chains === undefined ? [] : [`w.chain IN (${chains.join(", ")})`]),
-  ];
-  return page(
-    db,
-    filter,
-    source,
-    where,
-    (from) => `
-    SELECT ${runColumns} FROM (${from}) w
-    JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no ORDER BY r.no DESC`,
-    (row) => toRun(db, row as unknown as RunRow),
-  );
+  if (chains?.length === 0) return none;
+  const starter = filter.starter === undefined ? undefined : db.names.runNo(filter.starter);
+  if (filter.starter !== undefined && starter === undefined) return none;
+  // Held and failed runs are what operators look for; they have an index, and so have those that one run started.
+  const rare = filter.state === "held" || filter.state === "failed" ? [`state IN (4, 6) AND state = ${codes?.[0]}`] : [];
+  return page(db, filter, {
+    columns: "no, chain, state, attempts, created_at",
+    table: "runs",
+    range: starter === undefined ? rare : [["starter = ?", starter]],
+    where: [
+      ...(codes === undefined ? [] : [`w.state IN (${codes.join(", ")})`]),
+      ...(chains === undefined ? [] : [`w.chain IN (${chains.join(", ")})`]),
+      ...when("w.created_at < ?", filter.createdBefore),
+      ...when("w.created_at > ?", filter.createdAfter),
+      // As `toRun` shows it: the error of a turn that got through since is over.
+      ...when("(w.state >= 3 OR w.attempts > 0) AND (SELECT o.error ->> '$.code' FROM run_outcomes o WHERE o.no = w.no) = ?", filter.error),
+    ],
+    select: (from) => `
+      SELECT ${runColumns} FROM (${from}) w
+      JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no ORDER BY r.no DESC`,
+    toItem: (row) => toRun(db, row as unknown as RunRow),
+  });
 }
 
 export function getRequest(db: Database, { id }: { id: string }): RequestRecord | undefined {
@@ -77,31 +82,27 @@ export function getRequest(db: Database, { id }: { id: string }): RequestRecord 
 }
 
 export function listRequests(db: Database, filter: RequestFilter & PageOptions): Page<RequestRecord> {
-  const none = { items: [], nextCursor: undefined };
   const codes = filter.state === undefined ? undefined : requestStates.flatMap((name, code) => (name === filter.state ? [code] : []));
   if (codes !== undefined && countOf(readTallies(db), REQUESTS, codes) === 0) return none;
-  let range = "";
-  if (filter.run !== undefined) {
-    const run = db.names.runNo(filter.run);
-    if (run === undefined) return none;
-    range += ` AND no >= ${entryNo(run, 0)} AND no < ${entryNo(run + 1, 0)}`;
-  }
-  if (filter.batch !== undefined) {
-    const batch = findBatch(db, filter.batch);
-    if (batch === undefined) return none;
-    // A request that went back to its queue is no member any more.
-    range += ` AND ${filter.run === undefined ? "batch" : "+batch"} = ${batch.no} AND +state >= 4`;
-  }
-  return page(
-    db,
-    filter,
-    `SELECT no, kind, state FROM entries WHERE no < ?1${range} ORDER BY no DESC LIMIT ?2`,
-    ["w.kind = 0", ...(codes === undefined ? [] : [`w.state IN (${codes.join(", ")})`])],
-    (from) => `
+  const run = filter.run === undefined ? undefined : db.names.runNo(filter.run);
+  if (filter.run !== undefined && run === undefined) return none;
+  const batch = filter.batch === undefined ? undefined : findBatch(db, filter.batch)?.no;
+  if (filter.batch !== undefined && batch === undefined) return none;
+  return page(db, filter, {
+    columns: "no, kind, state",
+    table: "entries",
+    range: [
+      ...when("no >= ?", run === undefined ? undefined : entryNo(run, 0)),
+      ...when("no < ?", run === undefined ? undefined : entryNo(run + 1, 0)),
+      // A request that went back to its queue is no member any more.
+      ...when(`${run === undefined ? "batch" : "+batch"} = ? AND +state BETWEEN 4 AND 7`, batch),
+    ],
+    where: ["w.kind = 0", ...(codes === undefined ? [] : [`w.state IN (${codes.join(", ")})`])],
+    select: (from) => `
       SELECT ${requestColumns} FROM (${from}) w JOIN entries e ON e.no = w.no JOIN runs r ON r.no = e.no >> 20
       JOIN bodies d ON d.no = e.body LEFT JOIN answers a ON a.no = e.answer ORDER BY e.no DESC`,
-    (row) => toRequest(db, row as unknown as RequestRow),
-  );
+    toItem: (row) => toRequest(db, row as unknown as RequestRow),
+  });
 }
 
 export function getBatch(db: Database, { id }: { id: string }): BatchRecord | undefined {
@@ -110,41 +111,61 @@ export function getBatch(db: Database, { id }: { id: string }): BatchRecord | un
 }
 
 export function listBatches(db: Database, filter: BatchFilter & PageOptions): Page<BatchRecord> {
-  const where = [
-    ...(filter.state === undefined ? [] : [`w.state = ${batchStates.indexOf(filter.state)}`]),
-    ...(filter.active === undefined ? [] : [filter.active ? "w.state <= 4" : "w.state > 4"]),
-  ];
-  const active = filter.active === true ? " AND state <= 4" : "";
-  return page(
-    db,
-    filter,
-    `SELECT no, state FROM batches WHERE no < ?1${active} ORDER BY no DESC LIMIT ?2`,
-    where,
-    (from) => `SELECT b.* FROM (${from}) w JOIN batches b ON b.no = w.no ORDER BY b.no DESC`,
-    (row) => toBatch(db, row as unknown as BatchRow),
-  );
+  const lane = filter.lane === undefined ? undefined : db.names.findLane(filter.lane);
+  if (filter.lane !== undefined && lane === undefined) return none;
+  return page(db, filter, {
+    columns: "no, state, lane, held",
+    table: "batches",
+    range: filter.active === true ? ["state <= 4"] : [],
+    where: [
+      ...(filter.state === undefined ? [] : [`w.state = ${batchStates.indexOf(filter.state)}`]),
+      ...(filter.active === undefined ? [] : [filter.active ? "w.state <= 4" : "w.state > 4"]),
+      ...when("w.lane = ?", lane),
+      ...(filter.held === undefined ? [] : [`w.held = ${filter.held ? 1 : 0}`]),
+    ],
+    select: (from) => `SELECT b.* FROM (${from}) w JOIN batches b ON b.no = w.no ORDER BY b.no DESC`,
+    toItem: (row) => toBatch(db, row as unknown as BatchRow),
+  });
 }
+
+/** A condition, with the value of its `?` if it has one: values stay out of the text, or every one would be a statement of its own. */
+type Condition = string | [text: string, value: number | string];
+
+const when = (text: string, value: number | string | undefined): Condition[] => (value === undefined ? [] : [[text, value]]);
+const textOf = (condition: Condition): string => (typeof condition === "string" ? condition : condition[0]);
+const valuesOf = (conditions: readonly Condition[]): (number | string)[] =>
+  conditions.flatMap((condition) => (typeof condition === "string" ? [] : [condition[1]]));
+
+interface ListQuery<T> {
+  columns: string;
+  table: string;
+  /** What an index answers. */
+  range: readonly Condition[];
+  /** What is asked of each row of the range, called `w`. */
+  where: readonly Condition[];
+  /** The records for the numbers that `from` yields. */
+  select: (from: string) => string;
+  toItem: (row: Record<string, unknown>) => T;
+}
+
+const none: Page<never> = { items: [], nextCursor: undefined };
 
 /**
  * One page, newest first: the numbers of up to `WINDOW` rows before the cursor, those of them that match, and only then their payloads.
  */
-function page<T>(
-  db: Database,
-  options: PageOptions,
-  source: string,
-  where: readonly string[],
-  select: (from: string) => string,
-  toItem: (row: Record<string, unknown>) => T,
-): Page<T> {
+function page<T>(db: Database, options: PageOptions, { columns, table, range, where, select, toItem }: ListQuery<T>): Page<T> {
   const limit = Math.min(1_000, Math.max(1, Math.floor(options.limit ?? 100)));
   const before = options.cursor === undefined ? Number.MAX_SAFE_INTEGER : parseCursor(options.cursor);
-  const match = where.length === 0 ? "" : `WHERE ${where.join(" AND ")}`;
-  const rows = db.sql(select(`SELECT no FROM (${source}) w ${match} ORDER BY no DESC LIMIT ?3`)).all(before, WINDOW, limit + 1);
+  const source = `SELECT ${columns} FROM ${table} WHERE ${[...range.map(textOf), "no < ?"].join(" AND ")} ORDER BY no DESC LIMIT ?`;
+  const sourceValues = [...valuesOf(range), before, WINDOW];
+  const match = where.length === 0 ? "" : `WHERE ${where.map(textOf).join(" AND ")}`;
+  const numbers = `SELECT no FROM (${source}) w ${match} ORDER BY no DESC LIMIT ?`;
+  const rows = db.sql(select(numbers)).all(...sourceValues, ...valuesOf(where), limit + 1);
   const shown = rows.slice(0, limit);
   const items = shown.map(toItem);
   if (rows.length > limit) return { items, nextCursor: cursor(shown.at(-1)) };
   // The window is walked to its end: the next page begins after it.
-  const walked = db.sql(`SELECT count(*) AS count, min(no) AS no FROM (${source})`).get(before, WINDOW);
+  const walked = db.sql(`SELECT count(*) AS count, min(no) AS no FROM (${source})`).get(...sourceValues);
   return { items, nextCursor: (walked?.["count"] as number) < WINDOW ? undefined : cursor(walked) };
 }
 
@@ -176,22 +197,13 @@ function countOf(tallies: Map<number, number>, base: number, codes: readonly num
 
 export function stats(db: Database): StoreStats {
   const tallies = readTallies(db);
-  const lanes = db.sql(`SELECT * FROM lanes WHERE answers > 0 ORDER BY no`).all() as Record<string, number>[];
+  const lanes = db.sql(`SELECT lane, ${spendSums} FROM spend GROUP BY lane ORDER BY lane`).all() as unknown as SpendSums[];
   return {
     runs: countStates(runTransitions, runStates, tallies, RUNS),
     requests: countStates(requestTransitions, requestStates, tallies, REQUESTS),
     batches: countStates(batchTransitions, batchStates, tallies, BATCHES),
-    usage: lanes.map((row) => ({
-      lane: db.names.lane(row["no"] as number),
-      answers: row["answers"] as number,
-      usage: {
-        promptTokens: row["prompt_tokens"] as number,
-        cachedTokens: row["cached_tokens"] as number,
-        outputTokens: row["output_tokens"] as number,
-        thoughtTokens: row["thought_tokens"] as number,
-        toolTokens: row["tool_tokens"] as number,
-      },
-    })),
+    usage: lanes.map((row) => ({ lane: db.names.lane(row.lane), answers: row.answers, usage: toUsage(row) })),
+    duplicateJobs: tallies.get(DUPLICATE_JOBS) ?? 0,
   };
 }
 

@@ -1,30 +1,63 @@
-import type { SerializedError } from "../../core/errors.ts";
+import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
+import { atTier, isDirect } from "../../core/tiers.ts";
 import { batchInHand, openMembers } from "./batches.ts";
-import { ENTRY, parseRequestId, RUN, runOf } from "./codes.ts";
+import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "./codes.ts";
 import type { Database } from "./database.ts";
-import { isOver, type RunHead, settleEntry } from "./entries.ts";
+import { type Answer, chargeRun, isOver, type RunHead, settleEntry } from "./entries.ts";
+import { type Bill, billOf, noBill } from "./money.ts";
+import { enqueue } from "./queue.ts";
 import type { BatchRow } from "./rows.ts";
+import { passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
 import { REQUESTS } from "./tallies.ts";
 
 interface Member {
   no: number;
-  lane: number;
   attempt: number;
-  maxAttempts: number;
-  bytes: number;
-  tokens: number;
+  estimate: number | null;
+  /** Somebody looks at its deadline, or it shares its answer. */
+  checked: boolean;
+  shared: boolean;
+  chain: number;
   run: RunHead;
 }
 
-type MemberRow = [maxAttempts: number, bytes: number, tokens: number, state: number, seq: number, open: number];
+/** `rare`: 1 if it is looked at for its deadline, plus 2 if it shares its answer. Nearly always 0. */
+type MemberRow = [estimate: number | null, rare: number, chain: number, state: number, seq: number, open: number];
 
-function toMember(no: number, lane: number, attempt: number, [maxAttempts, bytes, tokens, state, seq, open]: MemberRow): Member {
-  return { no, lane, attempt, maxAttempts, bytes, tokens, run: { no: runOf(no), state, seq, open } };
+/** What only a request needs that goes back to a queue. */
+interface Requeue {
+  max_attempts: number;
+  bytes: number;
+  tokens: number;
+  failed_jobs: number;
+  group_size: number | null;
 }
 
 type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
 type MemberResult = RequestResult | { type: "release"; availableAt: number };
+
+/** The request if it is `batched` in this very batch with this very attempt. */
+function readMember(db: Database, batch: BatchRow, no: number, attempt: number): Member | undefined {
+  const row = db
+    .rows(`
+      SELECT e.estimate, (e.check_at IS NOT NULL) + 2 * (e.shared IS NOT NULL), r.chain, r.state, r.seq, r.open
+      FROM entries e JOIN runs r ON r.no = e.no >> 20 WHERE e.no = ? AND e.batch = ? AND e.state = 4 AND e.attempt = ?`)
+    .get(no, batch.no, attempt) as MemberRow | undefined;
+  if (row === undefined) return undefined;
+  const [estimate, rare, chain, state, seq, open] = row;
+  const run = { no: runOf(no), state, seq, open };
+  return { no, attempt, estimate, checked: (rare & 1) > 0, shared: (rare & 2) > 0, chain, run };
+}
+
+function readRequeue(db: Database, no: number): Requeue {
+  const select = db.sql(`SELECT max_attempts, bytes, tokens, failed_jobs, group_size FROM entries WHERE no = ?`);
+  return select.get(no) as unknown as Requeue;
+}
+
+function readShared(db: Database, no: number): number {
+  return db.sql(`SELECT shared FROM entries WHERE no = ?`).get(no)?.["shared"] as number;
+}
 
 export function settleRows(
   db: Database,
@@ -32,19 +65,16 @@ export function settleRows(
 ): { settled: number; duplicate: number; unknown: number } | undefined {
   const batch = batchInHand(db, params.batch, params.epoch);
   if (batch === undefined) return undefined;
-  const read = db.rows(`
-    SELECT e.max_attempts, e.bytes, e.tokens, r.state, r.seq, r.open FROM entries e JOIN runs r ON r.no = e.no >> 20
-    WHERE e.no = ? AND e.batch = ? AND e.state = 4 AND e.attempt = ?`);
   const counted = { settled: 0, duplicate: 0, unknown: params.unknown };
   for (const { id, attempt, result } of params.rows) {
     const no = parseRequestId(id);
-    const row = no === undefined ? undefined : (read.get(no, batch.no, attempt) as MemberRow | undefined);
-    if (no === undefined || row === undefined) {
-      counted[no !== undefined && isSettledBy(db, no, batch.no) ? "duplicate" : "unknown"] += 1;
-      continue;
-    }
-    batch[settleMember(db, toMember(no, batch.lane, attempt, row), result, params.now)] += 1;
-    counted.settled += 1;
+    const member = no === undefined ? undefined : readMember(db, batch, no, attempt);
+    if (member !== undefined) {
+      batch[settleMember(db, batch, member, result, params.now)] += 1;
+      counted.settled += 1;
+    } else if (no !== undefined && (billDeparted(db, batch, no, attempt, result, params.now) || isSettledBy(db, no, batch.no))) {
+      counted.duplicate += 1;
+    } else counted.unknown += 1;
   }
   batch.duplicate += counted.duplicate;
   batch.unknown += counted.unknown;
@@ -61,17 +91,12 @@ export function settleRemaining(
   if (batch === undefined) return undefined;
   // Members before `swept` have their result: without it, every call would walk over those that earlier calls have settled.
   const rows = db
-    .rows(`
-      SELECT e.no, e.attempt, e.max_attempts, e.bytes, e.tokens, r.state, r.seq, r.open FROM entries e JOIN runs r ON r.no = e.no >> 20
-      WHERE e.batch = ? AND e.no > ? AND +e.state = 4 ORDER BY e.no LIMIT ?`)
-    .all(batch.no, batch.swept, params.limit) as [no: number, attempt: number, ...MemberRow][];
-  // Several members of one run share its head: each must see what the one before did to the run.
-  let run: RunHead | undefined;
-  for (const [no, attempt, ...row] of rows) {
-    const member = toMember(no, batch.lane, attempt, row);
-    if (run?.no === member.run.no) member.run = run;
-    run = member.run;
-    batch[settleMember(db, member, params.result, params.now)] += 1;
+    .rows(`SELECT no, attempt FROM entries WHERE batch = ? AND no > ? AND +state = 4 ORDER BY no LIMIT ?`)
+    .all(batch.no, batch.swept, params.limit) as [no: number, attempt: number][];
+  for (const [no, attempt] of rows) {
+    // One by one: several members of one run share its row, and each must see what the one before did to it.
+    const member = readMember(db, batch, no, attempt);
+    if (member !== undefined) batch[settleMember(db, batch, member, params.result, params.now)] += 1;
     batch.swept = no;
   }
   saveProgress(db, batch);
@@ -83,57 +108,114 @@ function isSettledBy(db: Database, entry: number, batch: number): boolean {
   return db.sql(`SELECT 1 FROM entries WHERE no = ? AND batch = ? AND state <> 4`).get(entry, batch) !== undefined;
 }
 
+/** Counts the answer that a result carries, if it does: what the lane, the chain, the day and the batch used and spent. */
+function countAnswer(db: Database, batch: BatchRow, chain: number, result: MemberResult, now: number): Bill {
+  if (!("usage" in result) || result.usage === undefined) return noBill;
+  const bill = billOf(result.cost);
+  db.tallies.answer(now, chain, batch.lane, result.usage, bill);
+  batch.usd += bill.usd;
+  batch.standard_usd += bill.standardUsd;
+  batch.unpriced += bill.unpriced;
+  return bill;
+}
+
+/** A row whose request was taken out of the batch is billed the first time that it comes. `false`: it is none. */
+function billDeparted(db: Database, batch: BatchRow, no: number, attempt: number, result: RequestResult, now: number): boolean {
+  const row = db.sql(`SELECT chain, state FROM departed WHERE batch = ? AND entry = ? AND attempt = ?`).get(batch.no, no, attempt) as
+    | { chain: number; state: number }
+    | undefined;
+  if (row === undefined) return false;
+  if (row.state === DEPARTED.billed || !("usage" in result) || result.usage === undefined) return true;
+  const bill = countAnswer(db, batch, row.chain, result, now);
+  chargeRun(db, runOf(no), bill, 0);
+  if (row.state === DEPARTED.waited) chargeEntry(db, no, bill);
+  db.sql(`UPDATE departed SET state = ? WHERE batch = ? AND entry = ? AND attempt = ?`).run(DEPARTED.billed, batch.no, no, attempt);
+  return true;
+}
+
+function chargeEntry(db: Database, no: number, { usd, standardUsd, unpriced }: Bill): void {
+  if (usd === 0 && standardUsd === 0 && unpriced === 0) return;
+  db.sql(`UPDATE entries SET usd = usd + ?, standard_usd = standard_usd + ?, unpriced = unpriced + ? WHERE no = ?`).run(
+    usd,
+    standardUsd,
+    unpriced,
+    no,
+  );
+}
+
 /** Gives a member that is `batched` its result, and says how it is counted. */
-function settleMember(db: Database, member: Member, result: MemberResult, now: number): Outcome {
-  if ("usage" in result && result.usage !== undefined) db.tallies.answer(member.lane, result.usage);
-  if (isOver(member.run.state)) return drop(db, member);
-  switch (result.type) {
-    case "succeeded":
-      settle(db, member, ENTRY.succeeded, result.value, undefined);
-      return "succeeded";
-    case "failed":
-      settle(db, member, ENTRY.failed, undefined, result.error);
-      return "failed";
-    case "retry":
-      if (member.attempt < member.maxAttempts) return requeue(db, member, member.attempt + 1, result.availableAt, now);
-      if (result.value !== undefined) {
-        settle(db, member, ENTRY.succeeded, result.value, undefined);
-        return "succeeded";
-      }
-      settle(db, member, ENTRY.failed, undefined, result.error);
-      return "failed";
-    case "release":
-      return requeue(db, member, member.attempt, result.availableAt, now);
+function settleMember(db: Database, batch: BatchRow, member: Member, result: MemberResult, now: number): Outcome {
+  const bill = countAnswer(db, batch, member.chain, result, now);
+  if (isOver(member.run.state)) return drop(db, member, bill, result.type === "succeeded" ? result.value : undefined, now);
+  if (result.type === "succeeded") return settle(db, member, bill, { value: result.value, error: undefined }, now);
+  if (result.type === "failed") return settle(db, member, bill, { value: undefined, error: result.error }, now);
+  const row = readRequeue(db, member.no);
+  const to = { lane: batch.lane, attempt: member.attempt + 1, groupSize: row.group_size, dueAt: result.availableAt, now };
+  if (result.type === "release") return requeue(db, batch.lane, member, row, bill, { ...to, attempt: member.attempt });
+  if (result.type === "move") {
+    const lane = atTier(db.names.lane(batch.lane), result.tier);
+    const groupSize = isDirect(lane) ? null : (isolationSize(row.failed_jobs, batch.request_count) ?? null);
+    db.sql(`UPDATE entries SET tier_reason = ? WHERE no = ?`).run(result.reason, member.no);
+    return requeue(db, batch.lane, member, row, bill, { ...to, lane: db.names.laneNo(lane), groupSize });
   }
+  if (member.attempt >= row.max_attempts || member.attempt > (result.retries ?? Infinity)) {
+    const { value } = result;
+    return settle(db, member, bill, { value, error: value === undefined ? result.error : undefined }, now);
+  }
+  const failedJobs = row.failed_jobs + (result.jobFailed === true ? 1 : 0);
+  if (failedJobs > row.failed_jobs) db.sql(`UPDATE entries SET failed_jobs = ? WHERE no = ?`).run(failedJobs, member.no);
+  return requeue(db, batch.lane, member, row, bill, { ...to, groupSize: isolationSize(failedJobs, batch.request_count) ?? null });
 }
 
-function settle(db: Database, member: Member, state: number, value: string | undefined, error: SerializedError | undefined): void {
-  settleEntry(db, member.no, member.run, state, { value, error });
+function settle(db: Database, member: Member, bill: Bill, answer: Answer, now: number): Outcome {
+  const { no } = member;
+  const succeeded = answer.error === undefined;
+  const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
+  const stored = settleEntry(db, no, member.run, state, answer, bill, member.estimate ?? 0);
   db.tallies.move(REQUESTS, ENTRY.batched, state);
+  if (member.checked) clearCheck(db, no);
+  if (member.shared) {
+    const shared = readShared(db, no);
+    if (succeeded && stored !== null) shareAnswer(db, shared, no, stored, now);
+    else passOn(db, shared, no, now);
+  }
+  return succeeded ? "succeeded" : "failed";
 }
 
-/** Back to the queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
-function requeue(db: Database, member: Member, attempt: number, availableAt: number, now: number): Outcome {
-  if (member.run.state === RUN.failed) return drop(db, member);
-  const delayed = availableAt > now;
-  const state = delayed ? ENTRY.delayed : ENTRY.queued;
-  db.sql(`UPDATE entries SET state = ?, attempt = ?, due_at = ? WHERE no = ?`).run(state, attempt, availableAt, member.no);
-  db.tallies.move(REQUESTS, ENTRY.batched, ENTRY.queued);
-  if (delayed) db.tallies.delay(member.lane, 1);
-  else db.tallies.queue(member.lane, 1, member.bytes, member.tokens);
+/** Back to a queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
+function requeue(db: Database, lane: number, member: Member, row: Requeue, bill: Bill, to: Parameters<typeof enqueue>[2]): Outcome {
+  if (member.run.state === RUN.failed) return drop(db, member, bill, undefined, to.now);
+  const { no, estimate } = member;
+  enqueue(db, { ...row, no, state: ENTRY.batched, lane, estimate }, to);
+  chargeEntry(db, no, bill);
+  chargeRun(db, member.run.no, bill, 0);
   return "requeued";
 }
 
-function drop(db: Database, member: Member): Outcome {
-  db.sql(`UPDATE entries SET state = 7 WHERE no = ?`).run(member.no);
+/** Nobody takes the answer any more, but for those that share it. */
+function drop(db: Database, member: Member, bill: Bill, value: string | undefined, now: number): Outcome {
+  const { no } = member;
+  db.sql(`UPDATE entries SET state = 7 WHERE no = ?`).run(no);
   db.tallies.move(REQUESTS, ENTRY.batched, ENTRY.cancelled);
+  chargeEntry(db, no, bill);
+  chargeRun(db, member.run.no, bill, member.estimate ?? 0);
+  if (member.checked) clearCheck(db, no);
+  if (member.shared) {
+    if (value !== undefined) shareLateAnswer(db, readShared(db, no), no, value, now);
+    else passOn(db, readShared(db, no), no, now);
+  }
   return "cancelled";
+}
+
+function clearCheck(db: Database, no: number): void {
+  db.sql(`UPDATE entries SET check_at = NULL WHERE no = ?`).run(no);
 }
 
 function saveProgress(db: Database, batch: BatchRow): void {
   db.sql(`
     UPDATE batches SET
-      succeeded = ?, failed = ?, requeued = ?, cancelled = ?, duplicate = ?, unknown = ?, cursor = ?, swept = ?
+      succeeded = ?, failed = ?, requeued = ?, cancelled = ?, duplicate = ?, unknown = ?, cursor = ?, swept = ?, usd = ?, standard_usd = ?,
+      unpriced = ?
     WHERE no = ?`).run(
     batch.succeeded,
     batch.failed,
@@ -143,6 +225,9 @@ function saveProgress(db: Database, batch: BatchRow): void {
     batch.unknown,
     batch.cursor,
     batch.swept,
+    batch.usd,
+    batch.standard_usd,
+    batch.unpriced,
     batch.no,
   );
 }

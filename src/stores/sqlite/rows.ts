@@ -1,9 +1,10 @@
 /** Rows of the tables as the records of the port. Numbers and texts come back as they were put in; NULL is `undefined`. */
 import type { SerializedError } from "../../core/errors.ts";
-import type { StagedInput } from "../../core/provider.ts";
+import type { JobState, StagedInput } from "../../core/provider.ts";
 import type { BatchRecord, RequestRecord, RunRecord } from "../../core/store.ts";
-import { batchStates, ENTRY, requestId, requestStates, RUN, runKinds, runStates } from "./codes.ts";
+import { batchStates, isMember, requestId, requestStates, RUN, runKinds, runStates } from "./codes.ts";
 import type { Database } from "./database.ts";
+import { type SpentRow, toSpent, toUsd } from "./money.ts";
 
 type Nullable<T> = { [K in keyof T]: T[K] | null };
 
@@ -11,7 +12,7 @@ const orUndefined = <T>(value: T | null): T | undefined => value ?? undefined;
 const parse = (text: string | null): unknown => (text === null ? undefined : JSON.parse(text));
 const parseError = (text: string | null): SerializedError | undefined => parse(text) as SerializedError | undefined;
 
-export interface BatchRow {
+export interface BatchRow extends SpentRow {
   no: number;
   id: string;
   lane: number;
@@ -21,6 +22,7 @@ export interface BatchRow {
   request_count: number;
   bytes: number;
   tokens: number;
+  estimate: number;
   due_at: number;
   created_at: number;
   sealed_at: number | null;
@@ -28,9 +30,12 @@ export interface BatchRow {
   launch_attempts: number;
   intent_at: number | null;
   launch_deadline_at: number | null;
+  held: number;
   job: string | null;
+  job_state: string | null;
   raw_status: string | null;
   launched_at: number | null;
+  cancelled_at: number | null;
   finished_at: number | null;
   output: string | null;
   cursor: number;
@@ -44,6 +49,9 @@ export interface BatchRow {
   failures: number;
   ended_at: number | null;
   error: string | null;
+  sweep_at: number | null;
+  duplicate_jobs: string | null;
+  cleaned_at: number | null;
 }
 
 export function toBatch(db: Database, row: BatchRow): BatchRecord {
@@ -55,6 +63,7 @@ export function toBatch(db: Database, row: BatchRow): BatchRecord {
     requestCount: row.request_count,
     bytes: row.bytes,
     tokens: row.tokens,
+    usd: toUsd(row.estimate),
     dueAt: row.due_at,
     createdAt: row.created_at,
     sealedAt: orUndefined(row.sealed_at),
@@ -62,9 +71,12 @@ export function toBatch(db: Database, row: BatchRow): BatchRecord {
     launchAttempts: row.launch_attempts,
     intentAt: orUndefined(row.intent_at),
     launchDeadlineAt: orUndefined(row.launch_deadline_at),
+    held: row.held === 1,
     job: orUndefined(row.job),
+    jobState: orUndefined(row.job_state) as JobState | undefined,
     rawStatus: orUndefined(row.raw_status),
     launchedAt: orUndefined(row.launched_at),
+    cancelledAt: orUndefined(row.cancelled_at),
     finishedAt: orUndefined(row.finished_at),
     output: orUndefined(row.output),
     cursor: row.cursor,
@@ -79,10 +91,16 @@ export function toBatch(db: Database, row: BatchRow): BatchRecord {
     failures: row.failures,
     endedAt: orUndefined(row.ended_at),
     error: parseError(row.error),
+    sweepAt: orUndefined(row.sweep_at),
+    duplicateJobs: duplicateJobs(row),
+    cleanedAt: orUndefined(row.cleaned_at),
+    cost: toSpent(row),
   };
 }
 
-export interface RunRow {
+export const duplicateJobs = ({ duplicate_jobs: names }: Pick<BatchRow, "duplicate_jobs">): string[] => (parse(names) as string[] | undefined) ?? [];
+
+export interface RunRow extends SpentRow {
   no: number;
   id: string;
   kind: number;
@@ -97,6 +115,8 @@ export interface RunRow {
   error: string | null;
   notes: string | null;
   parent_id: string | null;
+  starter_id: string | null;
+  deadline_at: number | null;
 }
 
 export function toRun(db: Database, row: RunRow): RunRecord {
@@ -114,14 +134,18 @@ export function toRun(db: Database, row: RunRow): RunRecord {
     error: inTrouble ? parseError(row.error) : undefined,
     notes: (parse(row.notes) as string[] | undefined) ?? [],
     parent: orUndefined(row.parent_id),
+    starter: orUndefined(row.starter_id),
     attempts: row.attempts,
     priority: row.priority,
+    deadlineAt: orUndefined(row.deadline_at),
+    cost: toSpent(row),
     createdAt: row.created_at,
     endedAt: orUndefined(row.ended_at),
   };
 }
 
-export interface RequestRow extends Nullable<{ batch_id: string; body: string; value: string; error: string }> {
+export interface RequestRow
+  extends SpentRow, Nullable<{ batch_id: string; body: string; value: string; error: string; deadline_at: number; tier_reason: string }> {
   no: number;
   run_id: string;
   key: string;
@@ -142,12 +166,14 @@ export function toRequest(db: Database, row: RequestRow): RequestRecord {
     lane: db.names.lane(row.lane),
     state: requestStates[row.state] ?? "queued",
     attempt: row.attempt,
-    // A request that went back to its queue still remembers the batch it came from.
-    batch: row.state < ENTRY.batched ? undefined : orUndefined(row.batch_id),
+    batch: isMember(row.state) ? orUndefined(row.batch_id) : undefined,
     bytes: row.bytes,
     tokens: row.tokens,
     createdAt: row.created_at,
     availableAt: row.due_at,
+    deadlineAt: orUndefined(row.deadline_at),
+    tierReason: orUndefined(row.tier_reason),
+    cost: toSpent(row),
     body: parse(row.body),
     response: parse(row.value),
     error: parseError(row.error),

@@ -1,41 +1,66 @@
 import type { SerializedError } from "../../core/errors.ts";
-import type { ChainVersions, ClaimedRun, Entry, NewRun, StartOutcome } from "../../core/store.ts";
+import type { ChainVersions, ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "./codes.ts";
 import type { Database } from "./database.ts";
-import { type Answer, dropOpenEntries, errorText, insertEntry, readHead, settleEntry, settleParent } from "./entries.ts";
-import { REQUESTS, RUNS } from "./tallies.ts";
+import { type Answer, errorText, readHead, settleEntry, settleParent } from "./entries.ts";
+import { toUsd } from "./money.ts";
+import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
+import { RUNS } from "./tallies.ts";
 
 export function startRuns(db: Database, { now, runs }: { now: number; runs: NewRun[] }): StartOutcome[] {
   return runs.map((run) => startRun(db, now, run, run.parent === undefined ? undefined : findEntry(db, run.parent)));
+}
+
+/** Who starts a run within a commit. */
+export interface Starter {
+  no: number;
+  deadlineAt: number | null;
 }
 
 /**
  * Starts one run. `parent` is the entry that waits for its output. If the run exists already, that entry waits for the run as it is:
  * it settles at once when the run has ended, or is told that the id is taken by something else.
  */
-export function startRun(db: Database, now: number, run: NewRun, parent: number | undefined): StartOutcome {
-  const waits = run.request !== undefined;
+export function startRun(db: Database, now: number, run: NewRun, parent: number | undefined, starter?: Starter): StartOutcome {
+  const { request } = run;
+  const state = request === undefined ? RUN.runnable : RUN.waiting;
+  const open = request === undefined ? 0 : 1;
+  const deadlineAt = run.deadlineAt ?? starter?.deadlineAt ?? null;
   const { changes, lastInsertRowid } = db
     .sql(`
-      INSERT INTO runs (id, kind, chain, state, entries, open, priority, parent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+      INSERT INTO runs (id, kind, chain, state, entries, open, priority, parent, starter, deadline_at, reserved, created_at)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (id) DO NOTHING`)
     .run(
       run.id,
       runKinds.indexOf(run.kind),
       db.names.chainNo(run.chain, run.version),
-      waits ? RUN.waiting : RUN.runnable,
-      waits ? 1 : 0,
-      waits ? 1 : 0,
+      state,
+      open,
+      open,
       run.priority,
       parent ?? null,
+      parent === undefined ? (starter?.no ?? null) : runOf(parent),
+      deadlineAt,
+      request === undefined || isShared(request) ? 0 : reservedFor(request),
       now,
     );
   if (changes === 0) return joinRun(db, run, parent);
   const no = Number(lastInsertRowid);
   db.sql(`INSERT INTO run_inputs (no, fingerprint, input) VALUES (?, ?, ?)`).run(no, run.fingerprint, run.input);
-  if (run.request !== undefined) insertEntry(db, no, 0, run.request, now, 1, false);
-  db.tallies.move(RUNS, undefined, waits ? RUN.waiting : RUN.runnable);
+  db.tallies.move(RUNS, undefined, state);
+  if (request !== undefined) addFirstRequest(db, no, request, deadlineAt, now);
   return "started";
+}
+
+/** The request that a handler run waits for. A shared answer may be there already; then the run is runnable at once. */
+function addFirstRequest(db: Database, run: number, entry: NewEntry, deadlineAt: number | null, now: number): void {
+  const first =
+    entry.request === undefined || entry.request.deadlineAt !== undefined || deadlineAt === null
+      ? entry
+      : { ...entry, request: { ...entry.request, deadlineAt } };
+  if (isShared(first)) insertShared(db, { no: run, state: RUN.waiting, seq: 0, open: 1 }, 0, first, now);
+  else insertEntry(db, run, 0, first, now, 1, "lives");
 }
 
 function joinRun(db: Database, run: NewRun, parent: number | undefined): StartOutcome {
@@ -81,7 +106,7 @@ export function endRun(db: Database, run: EndingRun, state: number, answer: Answ
   db.tallies.move(RUNS, run.state, state);
   db.sql(`UPDATE runs SET state = ?, worker = NULL, retry_at = NULL, cancel = 0, ended_at = ? WHERE no = ?`).run(state, now, run.no);
   storeOutcome(db, run.no, answer);
-  if (run.open > 0) dropOpenEntries(db, run.no, state === RUN.failed);
+  if (run.open > 0) dropOpenEntries(db, run.no, state === RUN.failed, now);
   if (run.parent !== null) settleParent(db, run.parent, answer);
   if (run.shared === 1) {
     for (const row of db.sql(`SELECT entry FROM run_waiters WHERE run = ?`).all(run.no)) settleParent(db, row["entry"] as number, answer);
@@ -121,11 +146,26 @@ export function claimRuns(
   const { select, update } = claimSql(numbers.length);
   const rows = db.rows(select).all(...numbers, limit) as ClaimRow[];
   db.sql(update).run(db.names.ensureWorker(worker), ...numbers, limit);
-  return rows.map(([no, id, kind, chainNo, code, epoch, seq, attempts, priority, createdAt, input]) => {
+  return rows.map(([no, id, kind, chainNo, code, epoch, seq, attempts, priority, deadlineAt, usd, reserved, createdAt, input]) => {
     db.names.keepRun(id, no);
     db.tallies.move(RUNS, RUN.runnable, RUN.running);
     const { chain, version } = db.names.chain(chainNo);
-    return { id, kind: runKinds[kind] ?? "chain", chain, version, code, input, epoch: epoch + 1, seq, attempts, priority, createdAt };
+    return {
+      id,
+      kind: runKinds[kind] ?? "chain",
+      chain,
+      version,
+      code,
+      input,
+      epoch: epoch + 1,
+      seq,
+      attempts,
+      priority,
+      deadlineAt: deadlineAt ?? undefined,
+      usd: toUsd(usd),
+      reservedUsd: toUsd(reserved),
+      createdAt,
+    };
   });
 }
 
@@ -139,6 +179,9 @@ type ClaimRow = [
   seq: number,
   attempts: number,
   priority: number,
+  deadlineAt: number | null,
+  usd: number,
+  reserved: number,
   createdAt: number,
   input: string,
 ];
@@ -154,7 +197,8 @@ function claimSql(chains: number): { select: string; update: string } {
   const next = `${walks} ORDER BY priority DESC, no LIMIT ?`;
   return (claimStatements[chains] ??= {
     select: `
-      SELECT r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.created_at, i.input
+      SELECT r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.deadline_at, r.usd,
+        r.reserved, r.created_at, i.input
       FROM (${next}) w JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = w.no ORDER BY w.priority DESC, w.no`,
     update: `UPDATE runs SET state = 1, epoch = epoch + 1, worker = ? WHERE no IN (SELECT no FROM (${next}))`,
   });
@@ -223,52 +267,6 @@ export function fireTimers(db: Database, { now, limit }: { now: number; limit: n
     db.tallies.move(RUNS, RUN.retrying, RUN.runnable);
   }
   return sleeps.length + retries.length;
-}
-
-export function cancelRuns(db: Database, { now, ids }: { now: number; ids: string[] }): string[] {
-  return ids.filter((id) => {
-    const run = db.sql(`SELECT no, id, state, open, parent, shared, cancel FROM runs WHERE id = ?`).get(id) as unknown as
-      | (EndingRun & { cancel: number })
-      | undefined;
-    if (run === undefined || run.state >= RUN.completed || run.cancel === 1) return false;
-    if (run.state === RUN.running) db.sql(`UPDATE runs SET cancel = 1 WHERE no = ?`).run(run.no);
-    else endRun(db, run, RUN.cancelled, { value: undefined, error: cancelled(id) }, now);
-    return true;
-  });
-}
-
-/** A failed run goes on with what it has: its failed and its withdrawn requests are asked again, from their first attempt. */
-export function retryRuns(db: Database, { now, ids }: { now: number; ids: string[] }): string[] {
-  return ids.filter((id) => {
-    const run = db.sql(`SELECT no, state, open FROM runs WHERE id = ?`).get(id) as unknown as
-      | { no: number; state: number; open: number }
-      | undefined;
-    if (run === undefined || (run.state !== RUN.held && run.state !== RUN.failed)) return false;
-    const reopened = run.state === RUN.failed ? requeueRequests(db, run.no, now) : 0;
-    db.sql(`UPDATE runs SET state = 0, attempts = 0, ended_at = NULL, open = open + ? WHERE no = ?`).run(reopened, run.no);
-    storeOutcome(db, run.no, { value: undefined, error: undefined });
-    db.tallies.move(RUNS, run.state, RUN.runnable);
-    return true;
-  });
-}
-
-function requeueRequests(db: Database, run: number, now: number): number {
-  const rows = db
-    .sql(`SELECT no, state, seq, lane, bytes, tokens FROM entries WHERE no >= ? AND no < ? AND kind = 0 AND +state IN (6, 7)`)
-    .all(entryNo(run, 0), entryNo(run + 1, 0)) as unknown as {
-    no: number;
-    state: number;
-    seq: number | null;
-    lane: number;
-    bytes: number;
-    tokens: number;
-  }[];
-  for (const row of rows) {
-    db.sql(`UPDATE entries SET state = 1, seq = NULL, answer = NULL, batch = NULL, attempt = 1, due_at = ? WHERE no = ?`).run(now, row.no);
-    db.tallies.move(REQUESTS, row.state, ENTRY.queued);
-    db.tallies.queue(row.lane, 1, row.bytes, row.tokens);
-  }
-  return rows.filter((row) => row.seq !== null).length;
 }
 
 export function cancelled(id: string): SerializedError {

@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
 import { type Random, randomText } from "../../core/clock.ts";
-import { describe, GembatchError } from "../../core/errors.ts";
+import { describe, GembatchError, type SerializedError } from "../../core/errors.ts";
+import { checkMethods, checkType } from "../../core/options.ts";
 import type { Lane } from "../../core/provider.ts";
 import type { BatchState } from "../../core/states.ts";
 import type {
@@ -11,6 +12,8 @@ import type {
   ChainVersions,
   ClaimedRun,
   CommitResult,
+  DeadlineDecision,
+  DeadlineItem,
   Entry,
   MemberRow,
   NewRun,
@@ -22,20 +25,28 @@ import type {
   RunFilter,
   RunRecord,
   SettleRow,
+  SpendRow,
   StartOutcome,
   Store,
   StoreStats,
+  SweepUpdate,
   TurnCommit,
   WorkerIdentity,
 } from "../../core/store.ts";
 import { activity, dueLanes, promoteDue } from "./activity.ts";
-import { activeBatches, claimableBatches, claimBatches, formBatch, readMembers, updateBatch } from "./batches.ts";
+import { activeBatches, claimableBatches, claimBatches, readMembers, updateBatch } from "./batches.ts";
 import { Connection } from "./connection.ts";
 import { Database } from "./database.ts";
+import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
 import { notOpen } from "./errors.ts";
+import { formBatch, type FormParams, moveQueued } from "./forming.ts";
+import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
 import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
+import { removeEnded, type RemoveParams } from "./removal.ts";
 import { settleRemaining, settleRows } from "./routing.ts";
-import { cancelRuns, claimRuns, fireTimers, hasDueTimers, loadHistory, retryRuns, runnableChains, startRuns, wakeRuns } from "./runs.ts";
+import { claimRuns, fireTimers, hasDueTimers, loadHistory, runnableChains, startRuns, wakeRuns } from "./runs.ts";
+import { spend } from "./spend.ts";
+import { dueSweeps, hastenBatches, releaseBatches, updateSweep } from "./sweeps.ts";
 import { commitTurns } from "./turns.ts";
 import { heartbeat, holdFlush, leave, processExists } from "./workers.ts";
 
@@ -190,16 +201,20 @@ export class SqliteStore implements Store {
     return this.#read(activeBatches);
   }
 
-  formBatch(params: {
-    worker: string;
-    now: number;
-    batch: string;
-    lane: Lane;
-    limits: { requests: number; bytes: number; tokens: number };
-    maxActive: number;
-    chunk: number;
-  }): Promise<BatchRecord | undefined> {
+  formBatch(params: FormParams): Promise<BatchRecord | undefined> {
     return this.#writeSoon((db) => formBatch(db, params));
+  }
+
+  moveQueued(params: { now: number; from: Lane; to: Lane; limit: number; reason: string }): Promise<number> {
+    return this.#writeSoon((db) => moveQueued(db, params));
+  }
+
+  dueDeadlines(params: { now: number; limit: number }): Promise<DeadlineItem[]> {
+    return this.#read((db) => dueDeadlines(db, params));
+  }
+
+  decideDeadlines(params: { now: number; decisions: DeadlineDecision[] }): Promise<number> {
+    return this.#write((db) => decideDeadlines(db, params));
   }
 
   async claimBatches(params: {
@@ -215,6 +230,18 @@ export class SqliteStore implements Store {
 
   updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean> {
     return this.#write((db) => updateBatch(db, params));
+  }
+
+  dueSweeps(params: { now: number; providers: string[]; limit: number }): Promise<BatchRecord[]> {
+    return this.#read((db) => dueSweeps(db, params));
+  }
+
+  updateSweep(params: { batch: string; update: SweepUpdate }): Promise<void> {
+    return this.#write((db) => updateSweep(db, params));
+  }
+
+  hastenBatches(params: { now: number; providers: string[] }): Promise<number> {
+    return this.#writeSoon((db) => hastenBatches(db, params));
   }
 
   readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
@@ -276,12 +303,28 @@ export class SqliteStore implements Store {
     return this.#read(hasLiveRuns);
   }
 
-  cancelRuns(params: { now: number; ids: string[] }): Promise<string[]> {
+  spend(params: { since?: string; until?: string }): Promise<SpendRow[]> {
+    return this.#read((db) => spend(db, params));
+  }
+
+  cancelRuns(params: { now: number; ids: string[]; tree?: boolean }): Promise<string[]> {
     return this.#write((db) => cancelRuns(db, params));
   }
 
-  retryRuns(params: { now: number; ids: string[] }): Promise<string[]> {
+  retryRuns(params: { now: number; ids: string[]; afresh?: boolean }): Promise<string[]> {
     return this.#write((db) => retryRuns(db, params));
+  }
+
+  holdRuns(params: { now: number; ids: string[]; error: SerializedError }): Promise<string[]> {
+    return this.#write((db) => holdRuns(db, params));
+  }
+
+  releaseBatches(params: { now: number; ids: string[] }): Promise<string[]> {
+    return this.#write((db) => releaseBatches(db, params));
+  }
+
+  removeEnded(params: RemoveParams): Promise<{ runs: number; histories: number; batches: number; more: boolean }> {
+    return this.#writeSoon((db) => removeEnded(db, params));
   }
 }
 
@@ -293,6 +336,9 @@ export function sqliteStore(options: SqliteStoreOptions | string = {}): SqliteSt
 const knownOptions: readonly string[] = ["path", "synchronous", "busyTimeoutMs", "maxBytes", "random", "isProcessAlive"];
 
 function checkOptions(options: SqliteStoreOptions): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new GembatchError("invalid_option", `The SQLite store takes an object of options, got ${describe(options)}.`);
+  }
   const unknown = Object.keys(options).find((name) => !knownOptions.includes(name));
   if (unknown !== undefined) {
     throw new GembatchError("invalid_option", `The SQLite store has no option ${unknown}.`, {
@@ -308,6 +354,8 @@ function checkOptions(options: SqliteStoreOptions): void {
     throw invalid("busyTimeoutMs", "a number of milliseconds", busyTimeoutMs);
   }
   if (maxBytes !== undefined && !(Number.isFinite(maxBytes) && maxBytes > 0)) throw invalid("maxBytes", "a number of bytes", maxBytes);
+  checkMethods(options.random, ["next"], "random");
+  checkType(options.isProcessAlive, "function", "isProcessAlive");
 }
 
 function invalid(name: string, expected: string, value: unknown): GembatchError {

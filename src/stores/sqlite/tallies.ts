@@ -1,55 +1,99 @@
-import type { Usage } from "../../core/usage.ts";
+import { noUsage, type Usage } from "../../core/usage.ts";
 import type { Connection } from "./connection.ts";
+import type { Bill } from "./money.ts";
 
 /** Where each state machine's counts begin in `tallies`: number = base + state code. */
 export const RUNS = 0;
 export const REQUESTS = 10;
 export const BATCHES = 20;
+/** Jobs that turned out to be duplicates, ever. */
+export const DUPLICATE_JOBS = 30;
+
+/** What a request weighs in the counters of its lane. */
+export interface Weight {
+  bytes: number;
+  tokens: number;
+  /** Picodollars; null if the model's price is unknown. */
+  estimate: number | null;
+}
 
 interface LaneChange {
   queued: number;
   bytes: number;
   tokens: number;
+  usd: number;
+  unpriced: number;
   delayed: number;
+  isolated: number;
+}
+
+interface SpendChange extends Usage, Bill {
+  day: number;
+  chain: number;
+  lane: number;
   answers: number;
-  usage: Usage;
 }
 
 /**
  * What a transaction changes in the counters, added up in memory and written once at its end: a thousand settled rows
- * cost one update of their lane.
+ * cost one update of what they spent.
  */
 export class Tallies {
   readonly #counts = new Map<number, number>();
   readonly #lanes = new Map<number, LaneChange>();
+  readonly #spend: SpendChange[] = [];
 
-  /** One row of this machine moved from one state code (`undefined`: it is new) to another. */
-  move(base: number, from: number | undefined, to: number): void {
+  /** One row of this machine moved from one state code (`undefined`: it is new) to another (`undefined`: it is gone). */
+  move(base: number, from: number | undefined, to: number | undefined): void {
     if (from === to) return;
-    if (from !== undefined) this.#counts.set(base + from, (this.#counts.get(base + from) ?? 0) - 1);
-    this.#counts.set(base + to, (this.#counts.get(base + to) ?? 0) + 1);
+    if (from !== undefined) this.add(base + from, -1);
+    if (to !== undefined) this.add(base + to, 1);
+  }
+
+  add(no: number, count: number): void {
+    this.#counts.set(no, (this.#counts.get(no) ?? 0) + count);
   }
 
   /** `sign` +1: a request that may be sent joined its lane's queue; -1: it left. */
-  queue(lane: number, sign: 1 | -1, bytes: number, tokens: number): void {
+  queue(lane: number, sign: 1 | -1, { bytes, tokens, estimate }: Weight): void {
     const change = this.#lane(lane);
     change.queued += sign;
     change.bytes += sign * bytes;
     change.tokens += sign * tokens;
+    if (estimate === null) change.unpriced += sign;
+    else change.usd += sign * estimate;
   }
 
   delay(lane: number, sign: 1 | -1): void {
     this.#lane(lane).delayed += sign;
   }
 
-  answer(lane: number, usage: Usage): void {
-    const change = this.#lane(lane);
+  isolate(lane: number, sign: 1 | -1): void {
+    this.#lane(lane).isolated += sign;
+  }
+
+  /** An answer that came at `now`, for a run of this chain, by this lane. */
+  answer(now: number, chain: number, lane: number, usage: Usage, bill: Bill): void {
+    const day = Math.floor(now / 86_400_000);
+    let change = this.#spend.at(-1);
+    if (change?.chain !== chain || change.lane !== lane || change.day !== day) {
+      change = this.#spend.find((item) => item.chain === chain && item.lane === lane && item.day === day);
+    }
+    if (change === undefined) {
+      change = { day, chain, lane, answers: 0, ...noUsage, usd: 0, standardUsd: 0, unpriced: 0 };
+      this.#spend.push(change);
+    }
     change.answers += 1;
-    change.usage.promptTokens += usage.promptTokens;
-    change.usage.cachedTokens += usage.cachedTokens;
-    change.usage.outputTokens += usage.outputTokens;
-    change.usage.thoughtTokens += usage.thoughtTokens;
-    change.usage.toolTokens += usage.toolTokens;
+    change.promptTokens += usage.promptTokens;
+    change.cachedTokens += usage.cachedTokens;
+    change.outputTokens += usage.outputTokens;
+    change.thoughtTokens += usage.thoughtTokens;
+    change.toolTokens += usage.toolTokens;
+    change.audioTokens += usage.audioTokens;
+    change.imageTokens += usage.imageTokens;
+    change.usd += bill.usd;
+    change.standardUsd += bill.standardUsd;
+    change.unpriced += bill.unpriced;
   }
 
   flush(connection: Connection): void {
@@ -62,41 +106,57 @@ export class Tallies {
     if (this.#lanes.size > 0) {
       const update = connection.prepare(`
         UPDATE lanes SET
-          queued = queued + ?, bytes = bytes + ?, tokens = tokens + ?, delayed = delayed + ?, answers = answers + ?,
-          prompt_tokens = prompt_tokens + ?, cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ?,
-          thought_tokens = thought_tokens + ?, tool_tokens = tool_tokens + ?
+          queued = queued + ?, bytes = bytes + ?, tokens = tokens + ?, usd = usd + ?, unpriced = unpriced + ?, delayed = delayed + ?,
+          isolated = isolated + ?
         WHERE no = ?`);
-      for (const [no, { queued, bytes, tokens, delayed, answers, usage }] of this.#lanes) {
-        update.run(
-          queued,
-          bytes,
-          tokens,
-          delayed,
-          answers,
-          usage.promptTokens,
-          usage.cachedTokens,
-          usage.outputTokens,
-          usage.thoughtTokens,
-          usage.toolTokens,
-          no,
-        );
+      for (const [no, { queued, bytes, tokens, usd, unpriced, delayed, isolated }] of this.#lanes) {
+        update.run(queued, bytes, tokens, usd, unpriced, delayed, isolated, no);
       }
     }
+    for (const change of this.#spend) addSpend(connection, change);
     this.clear();
   }
 
   clear(): void {
     this.#counts.clear();
     this.#lanes.clear();
+    this.#spend.length = 0;
   }
 
   #lane(no: number): LaneChange {
     let change = this.#lanes.get(no);
     if (change === undefined) {
-      const usage = { promptTokens: 0, cachedTokens: 0, outputTokens: 0, thoughtTokens: 0, toolTokens: 0 };
-      change = { queued: 0, bytes: 0, tokens: 0, delayed: 0, answers: 0, usage };
+      change = { queued: 0, bytes: 0, tokens: 0, usd: 0, unpriced: 0, delayed: 0, isolated: 0 };
       this.#lanes.set(no, change);
     }
     return change;
   }
+}
+
+function addSpend(connection: Connection, change: SpendChange): void {
+  connection
+    .prepare(`
+      INSERT INTO spend VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      ON CONFLICT (day, chain, lane) DO UPDATE SET
+        answers = answers + excluded.answers, prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+        cached_tokens = cached_tokens + excluded.cached_tokens, output_tokens = output_tokens + excluded.output_tokens,
+        thought_tokens = thought_tokens + excluded.thought_tokens, tool_tokens = tool_tokens + excluded.tool_tokens,
+        audio_tokens = audio_tokens + excluded.audio_tokens, image_tokens = image_tokens + excluded.image_tokens,
+        usd = usd + excluded.usd, standard_usd = standard_usd + excluded.standard_usd, unpriced = unpriced + excluded.unpriced`)
+    .run(
+      change.day,
+      change.chain,
+      change.lane,
+      change.answers,
+      change.promptTokens,
+      change.cachedTokens,
+      change.outputTokens,
+      change.thoughtTokens,
+      change.toolTokens,
+      change.audioTokens,
+      change.imageTokens,
+      change.usd,
+      change.standardUsd,
+      change.unpriced,
+    );
 }

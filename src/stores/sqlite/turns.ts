@@ -1,7 +1,9 @@
 import type { CommitResult, TurnCommit } from "../../core/store.ts";
 import { entryNo, RUN, runStates } from "./codes.ts";
 import type { Database } from "./database.ts";
-import { insertEntry } from "./entries.ts";
+import { chargeRun } from "./entries.ts";
+import { noBill } from "./money.ts";
+import { type Fate, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { addNotes, cancelled, type EndingRun, endRun, findEntry, startRun, storeOutcome } from "./runs.ts";
 import { RUNS } from "./tallies.ts";
 
@@ -12,6 +14,7 @@ interface TurnRow extends EndingRun {
   entries: number;
   attempts: number;
   cancel: number;
+  deadline_at: number | null;
 }
 
 export function commitTurns(db: Database, { worker, now, turns }: { worker: string; now: number; turns: TurnCommit[] }): CommitResult[] {
@@ -27,7 +30,8 @@ function commitTurn(db: Database, worker: number | undefined, now: number, turn:
     no === undefined
       ? undefined
       : (db
-          .sql(`SELECT no, id, state, open, parent, shared, epoch, worker, seq, entries, attempts, cancel FROM runs WHERE no = ?`)
+          .sql(`
+            SELECT no, id, state, open, parent, shared, epoch, worker, seq, entries, attempts, cancel, deadline_at FROM runs WHERE no = ?`)
           .get(no) as unknown as TurnRow | undefined);
   if (run === undefined || run.state !== RUN.running || run.epoch !== turn.epoch || run.worker !== worker) {
     db.names.dropRun(turn.run);
@@ -41,18 +45,17 @@ function commitTurn(db: Database, worker: number | undefined, now: number, turn:
   }
 
   const { outcome } = turn;
-  const ends = outcome.type === "completed" || outcome.type === "failed";
+  const fate = outcome.type === "completed" ? "ends" : outcome.type === "failed" ? "fails" : "lives";
   const knows = run.seq === turn.seen;
   const before = run.seq;
-  addEntries(db, run, turn, now, ends);
-  const ownSeq = run.seq;
+  const ownSeq = addEntries(db, run, turn, now, fate);
   addStarts(db, run, turn, now);
 
   switch (outcome.type) {
     case "running":
       return save(db, run, turn, RUN.running, 0, null);
     case "waiting": {
-      // A start of this turn may have found its run ended: then there is news already.
+      // A start of this turn may have found its run ended, a request its answer: then there is news already.
       const news = !knows || run.seq !== ownSeq;
       if (!news && run.open === 0) throw new Error(`Run ${turn.run} would wait for nothing (${before} settled, none open).`);
       return save(db, run, turn, news ? RUN.runnable : RUN.waiting, 0, null);
@@ -84,11 +87,18 @@ function commitTurn(db: Database, worker: number | undefined, now: number, turn:
 function commitQuickly(db: Database, no: number, worker: number, now: number, turn: TurnCommit): CommitResult | undefined {
   const { type } = turn.outcome;
   if ((type !== "waiting" && type !== "running") || turn.starts.length > 0 || turn.notes.length > 0) return undefined;
-  const settled = turn.entries.reduce((count, entry) => (entry.settled === undefined ? count : count + 1), 0);
+  let settled = 0;
+  let reserved = 0;
+  for (const entry of turn.entries) {
+    if (isShared(entry)) return undefined;
+    if (entry.settled !== undefined) settled += 1;
+    reserved += reservedFor(entry);
+  }
   const state = type === "waiting" ? RUN.waiting : RUN.running;
   const { changes } = db
     .sql(`
-      UPDATE runs SET state = ?1, worker = ?2, seq = seq + ?3, entries = entries + ?4, open = open + ?5, attempts = 0, code = ?6
+      UPDATE runs SET
+        state = ?1, worker = ?2, seq = seq + ?3, entries = entries + ?4, open = open + ?5, attempts = 0, code = ?6, reserved = reserved + ?12
       WHERE no = ?7 AND state = 1 AND epoch = ?8 AND worker = ?9 AND seq = ?10 AND entries = ?11 AND cancel = 0
         AND (?1 = 1 OR open + ?5 > 0)`)
     .run(
@@ -103,21 +113,27 @@ function commitQuickly(db: Database, no: number, worker: number, now: number, tu
       worker,
       turn.seen,
       turn.firstNo,
+      reserved,
     );
   if (changes === 0) return undefined;
   let seq = turn.seen;
   turn.entries.forEach((entry, i) => {
-    seq = insertEntry(db, no, turn.firstNo + i, entry, now, seq + 1, false) ?? seq;
+    seq = insertEntry(db, no, turn.firstNo + i, entry, now, seq + 1, "lives") ?? seq;
   });
   db.tallies.move(RUNS, RUN.running, state);
   if (type === "waiting") db.names.dropRun(turn.run);
   return { state: type, seq };
 }
 
-/** Entries of a repeated commit are there already; then they count for nothing a second time. */
-function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, dropped: boolean): void {
+/**
+ * Entries of a repeated commit are there already; then they count for nothing a second time. Returns the run's `seq` after the entries that the turn
+ * settled itself: a request whose answer is shared may settle after them, and that is news.
+ */
+function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, fate: Fate): number {
   if (turn.firstNo > run.entries)
     throw new Error(`Run ${turn.run} has ${run.entries} entries; a turn went on with number ${turn.firstNo}.`);
+  const shared: number[] = [];
+  let reserved = 0;
   turn.entries.forEach((entry, i) => {
     const no = turn.firstNo + i;
     if (no < run.entries) {
@@ -125,11 +141,24 @@ function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, d
       if (found?.["key"] !== entry.key) throw new Error(`Entry ${no} of run ${turn.run} was recorded with another key.`);
       return;
     }
-    const seq = insertEntry(db, run.no, no, entry, now, run.seq + 1, dropped);
     run.entries += 1;
+    if (isShared(entry) && fate === "lives") {
+      run.open += 1;
+      shared.push(i);
+      return;
+    }
+    if (fate === "lives") reserved += reservedFor(entry);
+    const seq = insertEntry(db, run.no, no, entry, now, run.seq + 1, fate);
     if (seq === undefined) run.open += 1;
     else run.seq = seq;
   });
+  if (reserved > 0) chargeRun(db, run.no, noBill, -reserved);
+  const ownSeq = run.seq;
+  for (const i of shared) {
+    const entry = turn.entries[i];
+    if (entry !== undefined) insertShared(db, run, turn.firstNo + i, entry, now);
+  }
+  return ownSeq;
 }
 
 function addStarts(db: Database, run: TurnRow, turn: TurnCommit, now: number): void {
@@ -140,7 +169,7 @@ function addStarts(db: Database, run: TurnRow, turn: TurnCommit, now: number): v
   for (const start of turn.starts) {
     const { parent } = start;
     const at = parent === undefined ? undefined : ((parent.run === turn.run ? own.get(parent.key) : undefined) ?? findEntry(db, parent));
-    startRun(db, now, start, at);
+    startRun(db, now, start, at, { no: run.no, deadlineAt: run.deadline_at });
   }
   const row = db.sql(`SELECT seq, open FROM runs WHERE no = ?`).get(run.no) as { seq: number; open: number };
   run.seq = row.seq;

@@ -1,0 +1,216 @@
+import type { Lane } from "../../core/provider.ts";
+import type { BatchRecord } from "../../core/store.ts";
+import { isDirect } from "../../core/tiers.ts";
+import { findBatch, isHeld } from "./batches.ts";
+import { BATCH, ENTRY } from "./codes.ts";
+import type { Database } from "./database.ts";
+import { toPico } from "./money.ts";
+import { countQueued, oldestByPriority, promoteDelayed } from "./queue.ts";
+import { type BatchRow, toBatch } from "./rows.ts";
+import { BATCHES, REQUESTS, type Weight } from "./tallies.ts";
+
+export interface FormParams {
+  worker: string;
+  now: number;
+  batch: string;
+  lane: Lane;
+  limits: { requests: number; bytes: number; tokens: number; usd?: number };
+  maxActive: number;
+  chunk: number;
+  isolated?: boolean;
+}
+
+/** Where the requests of a batch come from: the lane's queue, or those of it that travel apart in groups of `size`. */
+interface Source {
+  state: number;
+  lane: number;
+  size: number | undefined;
+}
+
+export function formBatch(db: Database, params: FormParams): BatchRecord | undefined {
+  const { now } = params;
+  const worker = db.names.ensureWorker(params.worker);
+  const lane = db.names.findLane(params.lane);
+  if (lane === undefined) return undefined;
+  let batch = findBatch(db, params.batch);
+  if (batch !== undefined) {
+    if (batch.state !== BATCH.forming) return toBatch(db, batch);
+    if (batch.lane !== lane) throw new Error(`Batch ${params.batch} is formed from another lane.`);
+    if (batch.worker !== worker && isHeld(db, batch.worker, now)) return undefined;
+  }
+  promoteDelayed(db, lane, now, params.chunk);
+  const source = sourceOf(db, lane, batch, params.isolated ?? false);
+  const rows = source === undefined ? [] : waiting(db, source, Math.max(1, params.chunk));
+  const free = params.maxActive - inUse(db, params.lane, lane, batch);
+  if (batch === undefined) {
+    if (rows.length === 0 || free <= 0) return undefined;
+    batch = createBatch(db, params.batch, lane, worker, now);
+  } else if (batch.worker !== worker) {
+    batch.worker = worker;
+    batch.epoch += 1;
+  }
+
+  const requests = Math.min(params.limits.requests, source?.size ?? Infinity, isDirect(params.lane) ? free : Infinity);
+  const usd = params.limits.usd === undefined ? Infinity : toPico(params.limits.usd);
+  const limits = { ...params.limits, requests, usd };
+  const taken = take(batch, rows, limits);
+  if (source !== undefined && taken > 0) {
+    for (let i = 0; i < taken; i += 1) countQueued(db, -1, source.state, lane, rows[i] ?? nothing);
+    db.tallies.move(REQUESTS, source.state, ENTRY.batched, taken);
+    assign(db, source, batch.no, taken);
+  }
+  const { request_count, bytes, tokens, estimate } = batch;
+  const full = request_count >= requests || bytes >= limits.bytes || tokens >= limits.tokens || estimate >= usd || taken < rows.length;
+  if (full || source === undefined || waiting(db, source, 1).length === 0) {
+    db.tallies.move(BATCHES, BATCH.forming, BATCH.sealed);
+    batch.state = BATCH.sealed;
+    batch.worker = null;
+    batch.sealed_at = now;
+    batch.due_at = now;
+  }
+  db.sql(`
+    UPDATE batches SET
+      state = ?, epoch = ?, worker = ?, request_count = ?, bytes = ?, tokens = ?, estimate = ?, sealed_at = ?, due_at = ?
+    WHERE no = ?`).run(
+    batch.state,
+    batch.epoch,
+    batch.worker,
+    batch.request_count,
+    batch.bytes,
+    batch.tokens,
+    batch.estimate,
+    batch.sealed_at,
+    batch.due_at,
+    batch.no,
+  );
+  return toBatch(db, batch);
+}
+
+/** A batch goes on as it began; a new one of those that travel apart takes the group of the oldest. `undefined`: there is none. */
+function sourceOf(db: Database, lane: number, batch: BatchRow | undefined, isolated: boolean): Source | undefined {
+  const queue = { state: ENTRY.queued, lane, size: undefined };
+  if (batch !== undefined && batch.request_count > 0) {
+    const size = db.sql(`SELECT group_size FROM entries WHERE batch = ? AND +state = 4 LIMIT 1`).get(batch.no)?.["group_size"] as number | null;
+    return size === null || size === undefined ? queue : { state: ENTRY.isolated, lane, size };
+  }
+  if (!isolated) return queue;
+  const size = oldestGroup(db, lane);
+  return size === undefined ? undefined : { state: ENTRY.isolated, lane, size };
+}
+
+/** The group size of the request that has travelled apart longest: one step of the index a size in use. */
+function oldestGroup(db: Database, lane: number): number | undefined {
+  const next = db.sql(`
+    SELECT group_size, due_at FROM entries WHERE state = 8 AND lane = ? AND group_size > ? ORDER BY group_size, due_at LIMIT 1`);
+  let oldest: { group_size: number; due_at: number } | undefined;
+  let row = next.get(lane, 0) as typeof oldest;
+  while (row !== undefined) {
+    if (oldest === undefined || row.due_at < oldest.due_at) oldest = row;
+    row = next.get(lane, row.group_size) as typeof oldest;
+  }
+  return oldest?.group_size;
+}
+
+type WaitingRow = Weight & { no: number };
+
+function waiting(db: Database, { state, lane, size }: Source, limit: number): WaitingRow[] {
+  if (state === ENTRY.queued) {
+    return db
+      .sql(`SELECT no, bytes, tokens, estimate FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at, no LIMIT ?`)
+      .all(lane, limit) as unknown as WaitingRow[];
+  }
+  return db
+    .sql(`SELECT no, bytes, tokens, estimate FROM entries WHERE state = 8 AND lane = ? AND group_size = ? ORDER BY due_at, no LIMIT ?`)
+    .all(lane, size ?? 1, limit) as unknown as WaitingRow[];
+}
+
+/** Moves the first `count` requests of the source into the batch: the same order and limit as `waiting`, so these are the same rows. */
+function assign(db: Database, { state, lane, size }: Source, batch: number, count: number): void {
+  if (state === ENTRY.queued) {
+    db.sql(`
+      UPDATE entries SET state = 4, batch = ? WHERE no IN (
+        SELECT no FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at, no LIMIT ?
+      )`).run(batch, lane, count);
+    return;
+  }
+  db.sql(`
+    UPDATE entries SET state = 4, batch = ? WHERE no IN (
+      SELECT no FROM entries WHERE state = 8 AND lane = ? AND group_size = ? ORDER BY due_at, no LIMIT ?
+    )`).run(batch, lane, size ?? 1, count);
+}
+
+/** Adds rows to the batch's sums while they fit, and returns how many did. The first request always fits. */
+function take(batch: BatchRow, rows: readonly WaitingRow[], limits: { requests: number; bytes: number; tokens: number; usd: number }): number {
+  let taken = 0;
+  for (const { bytes, tokens, estimate } of rows) {
+    const fits =
+      batch.request_count + 1 <= limits.requests &&
+      batch.bytes + bytes <= limits.bytes &&
+      batch.tokens + tokens <= limits.tokens &&
+      batch.estimate + (estimate ?? 0) <= limits.usd;
+    if (!fits && batch.request_count > 0) break;
+    batch.request_count += 1;
+    batch.bytes += bytes;
+    batch.tokens += tokens;
+    batch.estimate += estimate ?? 0;
+    taken += 1;
+  }
+  return taken;
+}
+
+function createBatch(db: Database, id: string, lane: number, worker: number, now: number): BatchRow {
+  db.sql(`INSERT INTO batches (id, lane, state, epoch, worker, due_at, created_at) VALUES (?, ?, 0, 1, ?, ?, ?)`).run(
+    id,
+    lane,
+    worker,
+    now,
+    now,
+  );
+  db.tallies.move(BATCHES, undefined, BATCH.forming);
+  return findBatch(db, id) as BatchRow;
+}
+
+/**
+ * What of the lane's quota is in use, apart from `own`. Direct lanes: requests without an answer in unfinished batches of the lane. Others: batches
+ * of the provider whose job may be unfinished; one that is routed is not, and a throttled one has given its slot back.
+ */
+function inUse(db: Database, lane: Lane, no: number, own: BatchRow | undefined): number {
+  const row = isDirect(lane)
+    ? db
+        .sql(`
+          SELECT sum(request_count - succeeded - failed - requeued - cancelled) AS count FROM batches INDEXED BY batches_active
+          WHERE state <= 4 AND lane = ? AND no <> ?`)
+        .get(no, own?.no ?? -1)
+    : db
+        .sql(`
+          SELECT count(*) AS count FROM batches b INDEXED BY batches_active JOIN lanes l ON l.no = b.lane
+          WHERE b.state < 4 AND b.state <= 4 AND NOT (b.state = 1 AND b.failures > 0) AND l.provider = ?
+            AND l.tier NOT IN ('flex', 'standard') AND b.no <> ?`)
+        .get(lane.provider, own?.no ?? -1);
+  return (row?.["count"] as number | null) ?? 0;
+}
+
+/**
+ * Moves queued requests to another lane, oldest first whatever their priority; what follows an answer, is delayed or travels apart stays. Requests keep
+ * the time they were enqueued at, so their order stays too.
+ */
+export function moveQueued(
+  db: Database,
+  { now, from, to, limit, reason }: { now: number; from: Lane; to: Lane; limit: number; reason: string },
+): number {
+  const lane = db.names.findLane(from);
+  if (lane === undefined) return 0;
+  promoteDelayed(db, lane, now, limit);
+  const target = db.names.laneNo(to);
+  const select = db.sql(`
+    SELECT no, bytes, tokens, estimate, due_at FROM entries WHERE state = 1 AND lane = ? AND priority = ? ORDER BY due_at, no LIMIT ?`);
+  const candidates = oldestByPriority(db, lane).flatMap(({ priority }) => select.all(lane, priority, limit));
+  const rows = candidates as unknown as (WaitingRow & { due_at: number })[];
+  rows.sort((a, b) => a.due_at - b.due_at || a.no - b.no);
+  for (const row of rows.slice(0, limit)) {
+    db.sql(`UPDATE entries SET lane = ?, tier_reason = ? WHERE no = ?`).run(target, reason, row.no);
+    db.tallies.queue(lane, -1, row);
+    db.tallies.queue(target, 1, row);
+  }
+  return Math.min(limit, rows.length);
+}

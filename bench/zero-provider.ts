@@ -75,6 +75,11 @@ export class ZeroProvider implements Provider {
   async cancelJob(): Promise<void> {}
   async deleteJob(): Promise<void> {}
   async discardInput(): Promise<void> {}
+
+  async callNow(): Promise<unknown> {
+    return answer;
+  }
+
   async close(): Promise<void> {}
 
   #job(name: string): ProviderJob {

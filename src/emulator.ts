@@ -6,7 +6,16 @@
 export { runEmulatorCommand, type CommandIo } from "./emulator/command.ts";
 export type { EmulatorFaults, Fault, FaultName, FaultRule } from "./emulator/faults.ts";
 export { faultNames } from "./emulator/faults.ts";
-export type { Ledger, LedgerJob, LedgerTotals, PromptCount } from "./emulator/ledger.ts";
+export type {
+  Ledger,
+  LedgerDirectCall,
+  LedgerJob,
+  LedgerTier,
+  LedgerTotals,
+  LedgerWebhook,
+  PromptCount,
+  TierTotals,
+} from "./emulator/ledger.ts";
 export type {
   Answer,
   AnswerInfo,
@@ -14,6 +23,7 @@ export type {
   EmulatorClock,
   EmulatorLimits,
   EmulatorOptions,
+  EmulatorWebhooks,
   Turnaround,
   TurnaroundInfo,
   Upstream,

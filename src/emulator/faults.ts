@@ -26,7 +26,7 @@ export interface FaultRule {
   ms?: number;
   /** Where to cut: below 1 a fraction of the body, from 1 on a number of bytes. Default 0.5. */
   at?: number;
-  /** HTTP status (`serverErrorCreate`, `serverError`: 500 or 503) or gRPC code (`rowError`, `jobFails`: default 13). */
+  /** HTTP status (`serverErrorCreate`, `serverError`: 500 or 503; `flexShed`: 503 or 429) or gRPC code (`rowError`, `jobFails`: default 13). */
   code?: number;
   /** `downloadCut`: the body ends without a sign of trouble, instead of a broken connection. Default false. */
   clean?: boolean;
@@ -91,6 +91,10 @@ export interface EmulatorFaults {
   lateOutputFile?: Fault;
   /** The job is not in lists for `ms` (default 1,000) of clock time; GET finds it. */
   listLag?: Fault;
+  /** If it is cancelled it says CANCELLED, but `ms` (default 1,000) of clock time later SUCCEEDED, with results that are billed. */
+  cancelledLater?: Fault;
+  /** Cancelling is answered with `{}`, and the job goes on. Opportunity: a cancel call. */
+  cancelIgnored?: Fault;
 
   // Files. Opportunity: a call, matched by file name.
   /** Download of a job's output answers 404. */
@@ -117,6 +121,22 @@ export interface EmulatorFaults {
   createAnswerError?: Fault;
   /** The job is created; the answer comes `ms` (default 1,000) of clock time later. */
   createAnswerSlow?: Fault;
+  /** Two jobs are created by one call; the answer shows the first. */
+  duplicateCreate?: Fault;
+
+  // Direct calls. Opportunity: a call, matched by model.
+  /** A flex call is shed: 503 (or `code: 429`). Nothing is answered, nothing billed. */
+  flexShed?: Fault;
+  /** A flex call is answered `ms` (default 1,000) of clock time later. */
+  flexSlow?: Fault;
+  /** The prompt is answered and billed, then the connection breaks. */
+  directAnswerLost?: Fault;
+
+  // Webhooks. Opportunity: a webhook, matched by the job's display name.
+  /** It is sent twice. */
+  duplicateWebhooks?: Fault;
+  /** It is never sent. */
+  webhookLost?: Fault;
 
   // Any call. Opportunity: an HTTP call, matched by endpoint.
   /** 429 with `RetryInfo`. */
@@ -229,6 +249,8 @@ const known: Record<FaultName, true> = {
   stuck: true,
   lateOutputFile: true,
   listLag: true,
+  cancelledLater: true,
+  cancelIgnored: true,
   outputFileGone: true,
   inputFileGone: true,
   downloadCut: true,
@@ -240,6 +262,12 @@ const known: Record<FaultName, true> = {
   createAnswerLost: true,
   createAnswerError: true,
   createAnswerSlow: true,
+  duplicateCreate: true,
+  flexShed: true,
+  flexSlow: true,
+  directAnswerLost: true,
+  duplicateWebhooks: true,
+  webhookLost: true,
   throttleAny: true,
   serverError: true,
   htmlError: true,

@@ -5,6 +5,7 @@
  */
 import type { EmulatorFaults } from "./faults.ts";
 import type { BatchMethod } from "./rows.ts";
+import type { JsonObject } from "./wire.ts";
 
 export type JobState = "PENDING" | "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED" | "EXPIRED";
 
@@ -22,6 +23,8 @@ export interface JobPlan {
   outputDelayMs: number;
   /** Lists leave the job out until then. */
   listedAt: number;
+  /** If it is cancelled, it has succeeded all the same so long after. */
+  revivesAfterMs: number | undefined;
 }
 
 export interface Job {
@@ -34,6 +37,8 @@ export interface Job {
   kind: "file" | "inline";
   /** `files/…`, for file jobs. */
   inputFile: string | undefined;
+  /** Where a word is sent when it ends, besides the emulator's own webhook. */
+  webhook: { uris: readonly string[]; userMetadata: JsonObject | undefined };
   priority: string | undefined;
   rows: number;
   inputTokens: number;
@@ -50,8 +55,6 @@ export interface Job {
   /** Answering the rows; resolves when the output is complete. Never rejects. */
   work: Promise<void>;
   output: JobOutput | undefined;
-  /** Whether the ledger has counted its end. */
-  settled: boolean;
 }
 
 /** What answering the rows gave. */
@@ -70,7 +73,7 @@ export interface JobOutput {
 
 export function stateOf(job: Job, now: number): JobState {
   const { plan } = job;
-  if (job.cancelledAt !== undefined) return "CANCELLED";
+  if (job.cancelledAt !== undefined) return isRevived(job, now) ? "SUCCEEDED" : "CANCELLED";
   if (plan.fate === "STUCK" || now < plan.runsAt) return "PENDING";
   if (now < plan.endsAt) return "RUNNING";
   if (plan.fate === "SUCCEEDED" && job.output === undefined) return "RUNNING";
@@ -81,15 +84,30 @@ export function isEnded(state: JobState): boolean {
   return state !== "PENDING" && state !== "RUNNING";
 }
 
+/** When a cancelled job has succeeded after all, its rows permitting. */
+export function revivalOf({ cancelledAt, plan }: Job): number {
+  return cancelledAt === undefined || plan.revivesAfterMs === undefined ? Infinity : cancelledAt + plan.revivesAfterMs;
+}
+
+/** When the answers to its rows must be there. */
+export function answersDueAt(job: Job): number {
+  if (job.cancelledAt !== undefined) return revivalOf(job);
+  return job.plan.fate === "SUCCEEDED" ? job.plan.endsAt : Infinity;
+}
+
+function isRevived(job: Job, now: number): boolean {
+  return job.output !== undefined && now >= revivalOf(job);
+}
+
 /** When a job that has ended did so. */
-export function endOf(job: Job, realTime: boolean): number {
-  if (job.cancelledAt !== undefined) return job.cancelledAt;
+export function endOf(job: Job, now: number, realTime: boolean): number {
+  if (job.cancelledAt !== undefined) return isRevived(job, now) ? revivalOf(job) : job.cancelledAt;
   return realTime && job.output ? Math.max(job.plan.endsAt, job.output.doneAt) : job.plan.endsAt;
 }
 
 /** Whether the results can be seen: SUCCEEDED is sometimes visible before. */
 export function hasOutput(job: Job, now: number, realTime: boolean): boolean {
-  return job.output !== undefined && stateOf(job, now) === "SUCCEEDED" && now >= endOf(job, realTime) + job.plan.outputDelayMs;
+  return job.output !== undefined && stateOf(job, now) === "SUCCEEDED" && now >= endOf(job, now, realTime) + job.plan.outputDelayMs;
 }
 
 /** Newest-first pages over items with an ordinal. The token names the last item, so that newer items do not shift pages. */

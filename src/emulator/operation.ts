@@ -27,7 +27,7 @@ export async function operationText(job: Job, view: OperationView): Promise<stri
   const created = wireTime(job.createdAt, salt);
   const kind = job.method === "generateContent" ? "GenerateContentBatch" : "EmbedContentBatch";
   const ended = isEnded(state);
-  const endTime = ended ? wireTime(endOf(job, realTime), salt) : undefined;
+  const endTime = ended ? wireTime(endOf(job, now, realTime), salt) : undefined;
   const metadata: JsonObject = {
     "@type": `${types}${kind}`,
     model: `models/${job.model}`,

@@ -74,6 +74,19 @@ export interface EmulatorLimits {
   inlineBytes?: number;
 }
 
+/** Webhooks that the emulator sends when jobs end; to this machine only. */
+export interface EmulatorWebhooks {
+  /** Where the webhook of the project goes: one for the end of every job. Default: there is none. */
+  uri?: string;
+  /** What it is signed with, `whsec_…`. Needed with `uri`. */
+  secret?: string;
+  /**
+   * How the webhooks of a job (`webhookConfig.uris`) are signed, with a key of `/.well-known/jwks.json`: `"jwt"`, RS256 as documented, or `"ed25519"`, as users
+   * received them in 2026-08. Default `"jwt"`.
+   */
+  jobSignature?: "jwt" | "ed25519";
+}
+
 export interface EmulatorOptions {
   /** Default 0: a free port. Always on 127.0.0.1. */
   port?: number;
@@ -106,6 +119,11 @@ export interface EmulatorOptions {
   /** `"counts"` leaves out what grows with the number of rows. Default `"full"`. */
   ledger?: "full" | "counts";
   upstream?: Upstream;
+  /**
+   * With real time they are sent when a job ends; with a clock of your own, at the next call or look at the ledger. Once, or twice with `duplicateWebhooks`: what is not
+   * received is not sent again.
+   */
+  webhooks?: EmulatorWebhooks;
   /** Receives one line for every call and job event. Never holds prompt text or keys. */
   log?: (line: string) => void;
 }

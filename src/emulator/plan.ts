@@ -14,10 +14,11 @@ export function planJob(job: TurnaroundInfo, createdAt: number, options: Emulato
         ? turnaround(job)
         : turnaround.min + Math.floor(drawn * (turnaround.max - turnaround.min + 1));
   const length = Math.max(0, ms);
-  const strikes = (name: "stuck" | "jobFails" | "jobExpires" | "jobCancelledOutside" | "lateOutputFile" | "listLag") =>
+  const strikes = (name: "stuck" | "jobFails" | "jobExpires" | "jobCancelledOutside" | "lateOutputFile" | "listLag" | "cancelledLater") =>
     faults.hit(name, job.displayName);
   const lag = strikes("listLag");
   const late = strikes("lateOutputFile");
+  const revival = strikes("cancelledLater");
   const plan: JobPlan = {
     runsAt: createdAt + length * (options.pendingFraction ?? 0.3),
     endsAt: createdAt + length,
@@ -25,6 +26,7 @@ export function planJob(job: TurnaroundInfo, createdAt: number, options: Emulato
     error: undefined,
     outputDelayMs: late ? (late.ms ?? 1_000) : 0,
     listedAt: lag ? createdAt + (lag.ms ?? 1_000) : createdAt,
+    revivesAfterMs: revival && (revival.ms ?? 1_000),
   };
   if (strikes("stuck")) return { ...plan, fate: "STUCK" };
   if (length > expiryMs) return { ...plan, endsAt: createdAt + expiryMs, fate: "EXPIRED" };

@@ -80,8 +80,8 @@ export function problemOfContent(content: unknown, name: string): string | undef
   return undefined;
 }
 
-/** Stands for (model, request): what the model would be asked, whatever the key, spelling or order of fields. */
+/** Stands for (model, request): what the model would be asked, whatever the key, spelling or order of fields, and at whatever tier. */
 export function hashOf(request: JsonObject, model: string): string {
-  const { model: _, ...rest } = request;
+  const { model: _, serviceTier: _tier, ...rest } = request;
   return digest(`${model} ${canonicalJson(rest)}`);
 }

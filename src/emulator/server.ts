@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import { checkFaults, type EmulatorFaults } from "./faults.ts";
+import { checkOptions } from "./check-options.ts";
 import type { Ledger, LedgerJob } from "./ledger.ts";
 import type { EmulatorOptions } from "./options.ts";
 import { batchHandlers, serverError } from "./routes/batches.ts";
@@ -25,7 +26,7 @@ export interface Emulator extends AsyncDisposable {
   faults: EmulatorFaults;
   /** The jobs as of now, oldest first, deleted ones included. */
   jobs(): readonly LedgerJob[];
-  /** Resolves when no row is being answered: after that, states depend on the clock alone. */
+  /** Resolves when no row is being answered and no webhook is on its way: after that, states depend on the clock alone. */
   idle(): Promise<void>;
   /** Forgets jobs, files, ledger and fault counts, and sets the faults of the start again. */
   reset(): Promise<void>;
@@ -37,7 +38,7 @@ const handlers: Record<Endpoint, Handler> = { ...batchHandlers, ...fileHandlers,
 
 /** Starts an emulator on 127.0.0.1. Rejects when the port is taken or an option is wrong. */
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
-  const service = createService(options);
+  const service = createService(checkOptions(options));
   const server = createAdaptorServer({ fetch: createApp(service).fetch, overrideGlobalObjects: false }) as Server;
   server.requestTimeout = 0;
   try {

@@ -12,14 +12,16 @@ import { answering, type Answering } from "./answering.ts";
 import { chanceOf, idOf } from "./chance.ts";
 import { faultBox, type FaultBox } from "./faults.ts";
 import { fileStore, type FileStore } from "./files.ts";
-import { hasOutput, isEnded, stateOf, type Job } from "./jobs.ts";
+import { answersDueAt, hasOutput, isEnded, revivalOf, stateOf, type Job } from "./jobs.ts";
 import { ledgerBook, ledgerView, type Ledger, type LedgerBook, type LedgerJob } from "./ledger.ts";
 import type { EmulatorClock, EmulatorLimits, EmulatorOptions } from "./options.ts";
 import { modelCheck } from "./models.ts";
 import { planJob } from "./plan.ts";
 import type { BatchMethod } from "./rows.ts";
 import { quotaError, WireError } from "./wire.ts";
-import { answerRows, inspect, type RowSource } from "./work.ts";
+import { settlement } from "./settlement.ts";
+import { webhookSender, type WebhookSender } from "./webhooks.ts";
+import { answerRows, inspect, malformedError, type RowSource } from "./work.ts";
 
 /** With real time, how long a GET waits for rows that are nearly answered. */
 const graceMs = 20;
@@ -31,6 +33,7 @@ export interface NewJob {
   displayName: string;
   kind: "file" | "inline";
   inputFile: string | undefined;
+  webhook: Job["webhook"];
   priority: string | undefined;
   source: RowSource;
 }
@@ -46,6 +49,7 @@ export interface Service {
   readonly book: LedgerBook;
   readonly ledger: Ledger;
   readonly answering: Answering;
+  readonly webhooks: WebhookSender;
   hasModel(model: string): boolean;
   log(line: string): void;
   /** Takes over the source: its file handle is closed when the rows are answered, or when creation fails. */
@@ -58,7 +62,7 @@ export interface Service {
   deleteJob(job: Job): Promise<void>;
   /** Resolves when the state of these jobs may be told: see `EmulatorOptions.clock`. */
   ready(jobs: readonly Job[]): Promise<void>;
-  /** Resolves when no row is being answered. */
+  /** Resolves when no row is being answered and no webhook is on its way. */
   idle(): Promise<void>;
   reset(): Promise<void>;
   close(): Promise<void>;
@@ -71,12 +75,14 @@ export function createService(options: EmulatorOptions): Service {
   const realTime = options.clock === undefined;
   const seed = String(options.seed ?? "emulator");
   const faults = faultBox(options.faults ?? {}, seed);
+  const book = ledgerBook(options.ledger !== "counts");
+  const log = options.log ?? (() => undefined);
+  // Throws for wrong options, before anything is made on disk.
+  const webhooks = webhookSender({ settings: options.webhooks, book, faults, now: () => clock.now(), log });
   const ownDir = options.dir === undefined;
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), "gembatch-emulator-"));
   mkdirSync(dir, { recursive: true });
-  const book = ledgerBook(options.ledger !== "counts");
   const limits = { concurrentJobs: 100, fileBytes: 2_000_000_000, inlineBytes: 20_000_000, ...options.limits };
-  const log = options.log ?? (() => undefined);
   // Names must not come back after a restart, even with the same seed: clients remember them.
   let era = `${seed} ${clock.now()}`;
   const files = fileStore({
@@ -86,31 +92,29 @@ export function createService(options: EmulatorOptions): Service {
     newId: (ordinal) => idOf(`${era} file ${ordinal}`, 12),
   });
   let jobs = new Map<string, Job>();
-  let unsettled = new Set<Job>();
   let ordinal = 0;
   let generation = 0;
 
-  /** Counts the ends of jobs that have ended by now. */
-  const settle = () => {
-    const now = clock.now();
-    for (const job of unsettled) {
-      const state = stateOf(job, now);
-      if (!isEnded(state)) continue;
-      unsettled.delete(job);
-      job.settled = true;
-      if (state === "SUCCEEDED" && job.output) {
-        book.totals.billedRows += job.output.succeeded;
-        book.totals.promptTokens += job.output.promptTokens;
-        book.totals.outputTokens += job.output.outputTokens;
-        book.billed(job.output.billed);
-        job.output.billed = [];
-      }
+  const ends = settlement(
+    book,
+    () => clock.now(),
+    (job, state) => {
       log(`job batches/${job.id} ${state}`);
-    }
+      webhooks.jobEnded(job, state);
+    },
+  );
+
+  /** With real time nobody may be looking when a job ends that a webhook waits for. */
+  const watch = async (job: Job, at: number): Promise<void> => {
+    if (!realTime || (options.webhooks?.uri === undefined && job.webhook.uris.length === 0)) return;
+    // Rejects when the job is cancelled or the emulator closed.
+    const due = await sleep(Math.max(0, at - clock.now()), true, { ref: false, signal: job.halt.signal }).catch(() => false);
+    await job.work;
+    if (due) ends.settle();
   };
 
   const ledgerJobs = (): LedgerJob[] => {
-    settle();
+    ends.settle();
     const now = clock.now();
     return [...jobs.values()].map((job) => {
       const state = stateOf(job, now);
@@ -131,13 +135,13 @@ export function createService(options: EmulatorOptions): Service {
 
   /** 429 when the project is full. Unfinished jobs count, deleted ones too. */
   const checkQuota = (model: string, tokens: number) => {
-    settle();
-    if (unsettled.size >= limits.concurrentJobs) throw quotaError(`The project has ${unsettled.size} unfinished batch jobs.`);
+    ends.settle();
+    if (ends.open.size >= limits.concurrentJobs) throw quotaError(`The project has ${ends.open.size} unfinished batch jobs.`);
     const quota = options.limits?.enqueuedTokens;
     const most = typeof quota === "number" ? quota : quota?.[model];
     if (most === undefined) return;
     let enqueued = 0;
-    for (const job of unsettled) if (job.model === model) enqueued += job.inputTokens;
+    for (const job of ends.open) if (job.model === model) enqueued += job.inputTokens;
     if (enqueued + tokens > most) throw quotaError(`The batch enqueued tokens limit of ${most} for ${model} is reached.`);
   };
 
@@ -146,7 +150,7 @@ export function createService(options: EmulatorOptions): Service {
     const path = join(dir, `output-${generation}-${job.ordinal}`);
     const work = async () => {
       try {
-        if (job.plan.fate !== "SUCCEEDED") return;
+        if (job.plan.fate !== "SUCCEEDED" && job.plan.revivesAfterMs === undefined) return;
         const output = await answerRows({ job, source, path, seed, answering: service.answering, faults, now: () => clock.now(), signal });
         job.output = output;
         if (output === undefined || job.deleted) await rm(path, { force: true });
@@ -175,6 +179,7 @@ export function createService(options: EmulatorOptions): Service {
     files,
     book,
     ledger: ledgerView(book, ledgerJobs, () => faults.struck()),
+    webhooks,
     answering: answering({ seed, script: options.answer, upstream: options.upstream, faults }),
     hasModel: modelCheck(options.models),
     log,
@@ -183,7 +188,7 @@ export function createService(options: EmulatorOptions): Service {
       try {
         const mine = generation;
         // Jobs that are over by the clock must not count against the limits.
-        if (!realTime) await service.ready([...unsettled]);
+        if (!realTime) await service.ready([...ends.open]);
         const refuse = options.malformedRows !== "rowError";
         checkQuota(given.model, 0);
         const input = await inspect(source, given.model, given.method, { stopAtProblem: refuse, uniqueKeys: options.uniqueKeys === true });
@@ -210,17 +215,17 @@ export function createService(options: EmulatorOptions): Service {
           hashes: input.hashes,
           work: Promise.resolve(),
           output: undefined,
-          settled: false,
         };
         jobs.set(job.id, job);
-        unsettled.add(job);
+        ends.add(job);
         const { totals } = book;
         totals.sentRows += job.rows;
-        totals.peakConcurrentJobs = Math.max(totals.peakConcurrentJobs, unsettled.size);
+        totals.peakConcurrentJobs = Math.max(totals.peakConcurrentJobs, ends.open.size);
         totals.peakRowsPerJob = Math.max(totals.peakRowsPerJob, job.rows);
         book.sent(input.hashes);
         started = true;
         startWork(job, source);
+        void watch(job, job.plan.endsAt);
         log(`job batches/${job.id} created: ${job.rows} rows, ${job.model}, ${job.plan.endsAt - createdAt} ms`);
         return job;
       } finally {
@@ -238,11 +243,12 @@ export function createService(options: EmulatorOptions): Service {
     },
     async cancelJob(job) {
       await service.ready([job]);
-      if (!isEnded(stateOf(job, clock.now()))) {
+      if (!isEnded(stateOf(job, clock.now())) && !faults.hit("cancelIgnored", job.displayName)) {
         job.cancelledAt = clock.now();
-        job.halt.abort();
+        if (job.plan.revivesAfterMs === undefined) job.halt.abort();
+        else void watch(job, revivalOf(job));
       }
-      settle();
+      ends.settle();
     },
     async deleteJob(job) {
       job.deleted = true;
@@ -250,24 +256,26 @@ export function createService(options: EmulatorOptions): Service {
     },
     async ready(wanted) {
       const now = clock.now();
-      const late = wanted.filter(
-        (job) => job.output === undefined && job.plan.fate === "SUCCEEDED" && job.cancelledAt === undefined && now >= job.plan.endsAt,
-      );
-      if (late.length === 0) return;
-      const done = Promise.all(late.map((job) => job.work));
-      await (realTime ? Promise.race([done, sleep(graceMs, undefined, { ref: false })]) : done);
+      const late = wanted.filter((job) => job.output === undefined && now >= answersDueAt(job));
+      if (late.length > 0) {
+        const done = Promise.all(late.map((job) => job.work));
+        await (realTime ? Promise.race([done, sleep(graceMs, undefined, { ref: false })]) : done);
+      }
+      ends.settle();
     },
     async idle() {
       for (let known = -1; known !== jobs.size;) {
         known = jobs.size;
         await Promise.all([...jobs.values()].map((job) => job.work));
       }
+      ends.settle();
+      await webhooks.idle();
     },
     async reset() {
       generation += 1;
       const old = [...jobs.values()];
       jobs = new Map();
-      unsettled = new Set();
+      ends.reset();
       ordinal = 0;
       era = `${era}'`;
       faults.reset();
@@ -281,6 +289,7 @@ export function createService(options: EmulatorOptions): Service {
       generation += 1;
       for (const job of jobs.values()) job.halt.abort();
       await Promise.all([...jobs.values()].map((job) => job.work));
+      await webhooks.close();
       await files.reset();
       if (ownDir) await rm(dir, { recursive: true, force: true, maxRetries: 3 });
     },
@@ -291,9 +300,4 @@ export function createService(options: EmulatorOptions): Service {
 /** Whether the results of a job can be read from its output file. */
 export function canDownload(service: Service, job: Job): boolean {
   return hasOutput(job, service.clock.now(), service.realTime);
-}
-
-function malformedError(problem: { row: number; key: string; text: string }): WireError {
-  const key = problem.key === "" ? "" : ` (key ${JSON.stringify(problem.key)})`;
-  return new WireError("INVALID_ARGUMENT", `Request ${problem.row}${key} is malformed: ${problem.text}.`);
 }

@@ -12,7 +12,7 @@ import type { Job, JobOutput } from "./jobs.ts";
 import { isBlank, splitLines } from "./lines.ts";
 import { injectedError, linesFor, type AnsweredRow } from "./output.ts";
 import { hashOf, parseInline, parseLine, type BatchMethod, type Row } from "./rows.ts";
-import { isObject } from "./wire.ts";
+import { isObject, WireError } from "./wire.ts";
 
 /** Rows at a time: what is held in memory, shuffled, and done before the event loop gets its turn. */
 const windowRows = 1_024;
@@ -84,6 +84,12 @@ export async function inspect(
     await breathe();
   }
   return result;
+}
+
+/** What a job with a malformed row is refused with. */
+export function malformedError(problem: NonNullable<Inspection["problem"]>): WireError {
+  const key = problem.key === "" ? "" : ` (key ${JSON.stringify(problem.key)})`;
+  return new WireError("INVALID_ARGUMENT", `Request ${problem.row}${key} is malformed: ${problem.text}.`);
 }
 
 export interface WorkOptions {

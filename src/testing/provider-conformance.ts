@@ -38,6 +38,10 @@ export interface ProviderControl {
   breakNextDownload(): Promise<void>;
   /** Every uploaded input is gone, as after its time. */
   expireInputs(): Promise<void>;
+  /** How many direct calls the service has answered, whether the answer was received or not. */
+  countCalls(): Promise<number>;
+  /** What the next direct call meets. `lost`: it is answered, the answer is not received. */
+  breakNextCall(fault: "lost" | "throttled" | "refused"): Promise<void>;
 }
 
 export interface ProviderSetup {
@@ -49,6 +53,8 @@ export interface ProviderSetup {
   models?: { generateContent: string; embedContent?: string };
   /** Whether inputs are uploaded, and so can expire. Default true. */
   uploads?: boolean;
+  /** A name that looks like a model and is none. Default `no-such-model`. */
+  missingModel?: string;
 }
 
 type Context = Awaited<ReturnType<ProviderSetup["create"]>>;
@@ -169,6 +175,19 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
       expect(await context.provider.findJobs("t-fin", 0, open())).toEqual([]);
     });
 
+    check("finds what is left of the jobs of one token, whatever their state", async (context, lane) => {
+      const names: string[] = [];
+      for (let i = 0; i < 4; i += 1) names.push((await launch(context, makeInput(lane, "t-twice", 1))).name);
+      const [cancelled, deleted] = names as [string, string];
+      await context.provider.cancelJob(cancelled, open());
+      await context.provider.deleteJob(deleted, open());
+      await context.control.finishJobs();
+      const found = await context.provider.findJobs("t-twice", 0, open());
+      expect(found.map((job) => job.name).toSorted()).toEqual(names.filter((name) => name !== deleted).toSorted());
+      expect(found.find((job) => job.name === cancelled)?.state).toBe("cancelled");
+      expect(found.every((job, i) => i === 0 || (found[i - 1]!.createdAt ?? 0) <= (job.createdAt ?? 0))).toBe(true);
+    });
+
     check("calls a lost answer ambiguous, and finds the job that was made", async (context, lane) => {
       await context.control.breakNextCreate("lost");
       expect(await fails(launch(context, makeInput(lane, "t-lost", 2)))).toBe("ambiguous");
@@ -254,9 +273,55 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
     check("deletes a job, also twice", async (context, lane) => {
       const { name } = await launch(context, makeInput(lane, "t-delete", 1));
       await context.control.finishJobs();
+      const [job] = await context.provider.getJobs([name], open());
       await context.provider.deleteJob(name, open());
       await context.provider.deleteJob(name, open());
       expect(await context.provider.getJobs([name], open())).toEqual([]);
+      expect(await context.provider.findJobs("t-delete", 0, open())).toEqual([]);
+      expect(await fails(Array.fromAsync(context.provider.readResults(job!, lane, open())))).toBe("missing");
+    });
+
+    check("deletes a job that is running, and cancels one that does not exist: missing", async (context, lane) => {
+      const { name } = await launch(context, makeInput(lane, "t-delete-running", 1));
+      await context.provider.deleteJob(name, open());
+      expect(await context.provider.getJobs([name], open())).toEqual([]);
+      expect(await fails(context.provider.cancelJob(name, open()))).toBe("missing");
+    });
+
+    for (const method of Object.keys(models) as Method[]) {
+      check(
+        `answers a direct call of ${method} like a row`,
+        async (context, lane) => {
+          const [row] = await Array.fromAsync(makeInput(lane, "t-row", 1).rows());
+          const response = await context.provider.callNow({ lane, body: row!.body, tier: "standard", signal: open() });
+          const { name } = await launch(context, makeInput(lane, "t-row", 1));
+          await context.control.finishJobs();
+          const [answer] = await read(context, name, lane);
+          const kind = (value: unknown): string[] =>
+            Object.keys(value as object).filter((key) => key === "candidates" || key === "embedding");
+          expect(kind(response)).toEqual(kind(answer!.response));
+          expect(kind(response).length).toBe(1);
+          expect(await context.control.countCalls()).toBe(1);
+        },
+        method,
+      );
+    }
+
+    check("says what became of a direct call that failed", async (context, lane) => {
+      const call = { lane, body: '{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}', tier: "flex" as const, signal: open() };
+      for (const fault of ["throttled", "refused"] as const) {
+        await context.control.breakNextCall(fault);
+        expect(await fails(context.provider.callNow(call))).toBe(fault);
+      }
+      const missing = context.provider.normalizeModel(setup.missingModel ?? "no-such-model");
+      expect(await fails(context.provider.callNow({ ...call, lane: { ...lane, model: missing } }))).toBe("refused");
+      expect(await fails(context.provider.callNow({ ...call, signal: AbortSignal.abort() }))).toBe("unavailable");
+      expect(await context.control.countCalls()).toBe(0);
+      await context.control.breakNextCall("lost");
+      expect(await fails(context.provider.callNow(call))).toBe("ambiguous");
+      expect(await context.control.countCalls()).toBe(1);
+      expect(typeof (await context.provider.callNow(call))).toBe("object");
+      expect(await context.control.countCalls()).toBe(2);
     });
   });
 }

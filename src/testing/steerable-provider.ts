@@ -2,6 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import {
   ProviderError,
   type BatchRow,
+  type DirectCall,
   type JobInput,
   type JobState,
   type Lane,
@@ -13,16 +14,20 @@ import {
   type StagedInput,
 } from "../core/provider.ts";
 import { gemini } from "../providers/gemini/provider.ts";
+import { directFailures, promptText, repeat, textResponse, type Answer } from "./steerable-answers.ts";
 
-/** What a row is answered with: a text, a whole REST response, an error, or nothing (the row is missing from the output). */
-export type Answer = string | { response: unknown } | { error: { code: number; message: string } } | undefined;
+export { promptText, textResponse, type Answer } from "./steerable-answers.ts";
 
 export interface SteerableProviderOptions {
   clock: Clock;
-  /** What a row of a job gets. Default: a text that repeats the last text of the prompt. */
+  /** What a row of a job or a direct call (its `row.key` is empty) gets. Default: a text that repeats the last text of the prompt. */
   answer?: (prompt: string, row: BatchRow, lane: Lane) => Answer;
   /** Milliseconds from creation to end. Default one minute. */
   turnaroundMs?: number | ((job: SteerableJob) => number);
+  /** Milliseconds of the clock that a direct call takes. Default 0. */
+  callMs?: number | ((call: DirectCall) => number);
+  /** Called when a job is made, before anybody sees it: sets the fields that decide how it goes. */
+  onJob?: (job: SteerableJob) => void;
   limits?: Partial<ProviderLimits>;
 }
 
@@ -36,8 +41,27 @@ export interface SteerableJob {
   endsAt: number;
   /** Set by a test to end the job otherwise than by success. */
   end?: Exclude<JobState, "pending" | "running" | "unknown">;
+  /** Runs for ever, until it is cancelled. */
+  stuck?: boolean;
+  /** Cancelling it is answered, and does nothing. */
+  ignoreCancel?: boolean;
+  /** How many of its rows, from the first, have an output though it ends otherwise than by success. Default: there is no output then. */
+  partialRows?: number;
+  /** `findJobs` leaves it out before this instant, in milliseconds since 1970. */
+  hiddenUntil?: number;
+  /** What the output holds in place of the rows as they are: leaves some out, repeats some, adds others. */
+  output?: (rows: readonly ResultRow[]) => Iterable<ResultRow>;
   cancelled: boolean;
   deleted: boolean;
+}
+
+/** A prompt that reached the service by a direct call, whether its answer was received or not. */
+export interface SteerableDirectCall {
+  lane: Lane;
+  body: string;
+  tier: DirectCall["tier"];
+  /** Milliseconds since 1970. */
+  at: number;
 }
 
 /** A call that a test may let fail: before anything happened, or after it did and only the answer is lost. */
@@ -49,7 +73,8 @@ export type SteerableCall =
   | "readResults"
   | "cancelJob"
   | "deleteJob"
-  | "discardInput";
+  | "discardInput"
+  | "callNow";
 
 interface PlannedFailure {
   call: SteerableCall;
@@ -61,12 +86,14 @@ interface PlannedFailure {
 }
 
 /**
- * A provider in memory, in the time of a clock, that does what a test tells it: answers, turnarounds, failures. Its list of jobs is the ledger: what was created was paid.
+ * A provider in memory, in the time of a clock, that does what a test tells it: answers, turnarounds, failures. Its lists of jobs and direct calls are the ledger: what
+ * was created or asked was paid. The fields of a job may be set at any time, or at its creation by `onJob`.
  */
 export class SteerableProvider implements Provider {
   readonly name = "gemini";
   readonly limits: ProviderLimits;
   readonly jobs: SteerableJob[] = [];
+  readonly directCalls: SteerableDirectCall[] = [];
   readonly calls: SteerableCall[] = [];
   /** How long a new job is missing from `findJobs`. */
   listLagMs = 0;
@@ -97,6 +124,11 @@ export class SteerableProvider implements Provider {
     });
   }
 
+  /** Every staged input is gone, as after its time. */
+  expireInputs(): void {
+    this.#staged.clear();
+  }
+
   createModels(fetch: typeof globalThis.fetch): ReturnType<Provider["createModels"]> {
     return this.#official.createModels(fetch);
   }
@@ -114,9 +146,14 @@ export class SteerableProvider implements Provider {
     });
   }
 
-  async createJob(input: JobInput, staged: StagedInput, options: { beforeSend: () => Promise<boolean> }): Promise<ProviderJob> {
+  async createJob(
+    input: JobInput,
+    staged: StagedInput,
+    { beforeSend, signal }: { beforeSend: () => Promise<boolean>; signal?: AbortSignal },
+  ): Promise<ProviderJob> {
     // A planned failure happens on the way or at the other end: after the last check of the sender.
-    if (!(await options.beforeSend())) throw new ProviderError("unavailable", "The launch deadline has passed; nothing was sent.");
+    if (signal?.aborted || !(await beforeSend()))
+      throw new ProviderError("unavailable", "The launch deadline has passed; nothing was sent.");
     return this.#call("createJob", async () => {
       const rows = this.#staged.get(staged.ref);
       if (!rows) throw new ProviderError("missing", "The staged input is gone.");
@@ -133,15 +170,17 @@ export class SteerableProvider implements Provider {
       };
       const { turnaroundMs = 60_000 } = this.#options;
       job.endsAt = now + (typeof turnaroundMs === "function" ? turnaroundMs(job) : turnaroundMs);
+      this.#options.onJob?.(job);
       this.jobs.push(job);
       return this.#view(job);
     });
   }
 
   async findJobs(token: string): Promise<ProviderJob[]> {
-    const visible = this.#options.clock.now() - this.listLagMs;
+    const now = this.#options.clock.now();
+    const isListed = (job: SteerableJob): boolean => !job.deleted && now >= (job.hiddenUntil ?? job.createdAt + this.listLagMs);
     return this.#call("findJobs", async () =>
-      this.jobs.filter((job) => job.token === token && !job.deleted && job.createdAt <= visible).map((job) => this.#view(job)),
+      this.jobs.filter((job) => job.token === token && isListed(job)).map((job) => this.#view(job)),
     );
   }
 
@@ -157,19 +196,51 @@ export class SteerableProvider implements Provider {
     // A failure planned for after: the connection breaks halfway.
     const plan = this.#take("readResults");
     if (plan?.when === "before") throw toError(plan);
-    for (const [index, row] of found.rows.entries()) {
-      if (plan && index >= found.rows.length / 2) throw toError(plan);
-      const answer = (this.#options.answer ?? repeat)(promptText(row.body), row, found.lane);
-      if (answer === undefined) continue;
-      if (typeof answer === "string") yield { key: row.key, response: textResponse(answer) };
-      else if ("error" in answer) yield { key: row.key, error: answer.error };
-      else yield { key: row.key, response: answer.response };
+    const rows = this.#rows(found);
+    let left = plan ? Math.ceil(found.rows.length / 2) : Infinity;
+    for (const row of found.output ? found.output([...rows]) : rows) {
+      if (left <= 0) break;
+      left -= 1;
+      yield row;
     }
+    if (plan) throw toError(plan);
+  }
+
+  *#rows(job: SteerableJob): Iterable<ResultRow> {
+    const { state } = this.#view(job);
+    for (const row of state === "succeeded" ? job.rows : job.rows.slice(0, job.partialRows ?? 0)) {
+      const answer = this.#answer(row, job.lane);
+      if (answer === undefined) continue;
+      yield "error" in answer ? { key: row.key, error: answer.error } : { key: row.key, response: answer.response };
+    }
+  }
+
+  #answer(row: BatchRow, lane: Lane): Exclude<Answer, string> {
+    const answer = (this.#options.answer ?? repeat)(promptText(row.body), row, lane);
+    return typeof answer === "string" ? { response: textResponse(answer) } : answer;
+  }
+
+  async callNow(call: DirectCall): Promise<unknown> {
+    const { clock, callMs = 0 } = this.#options;
+    const { lane, body, tier, signal } = call;
+    if (signal.aborted) throw new ProviderError("unavailable", "The call was aborted before it was sent.");
+    return this.#call("callNow", async () => {
+      this.directCalls.push({ lane, body, tier, at: clock.now() });
+      const ms = typeof callMs === "function" ? callMs(call) : callMs;
+      if (ms > 0) await clock.sleep(ms, { signal });
+      if (signal.aborted) throw new ProviderError("ambiguous", "The call was aborted after it was sent.");
+      const answer = this.#answer({ key: "", body }, lane);
+      if (answer === undefined) throw new ProviderError("ambiguous", "The call was not answered.");
+      if ("error" in answer) throw new ProviderError(directFailures[answer.error.code] ?? "refused", answer.error.message);
+      return answer.response;
+    });
   }
 
   async cancelJob(name: string): Promise<void> {
     await this.#call("cancelJob", async () => {
-      for (const job of this.jobs) if (job.name === name && this.#options.clock.now() < job.endsAt) job.cancelled = true;
+      const job = this.jobs.find((each) => each.name === name && !each.deleted);
+      if (!job) throw new ProviderError("missing", "The job does not exist.");
+      if (this.#isRunning(job) && !job.ignoreCancel) job.cancelled = true;
     });
   }
 
@@ -199,44 +270,25 @@ export class SteerableProvider implements Provider {
     return index < 0 ? undefined : this.#planned.splice(index, 1)[0];
   }
 
+  #isRunning(job: SteerableJob): boolean {
+    return !job.cancelled && (job.stuck === true || this.#options.clock.now() < job.endsAt);
+  }
+
   #view(job: SteerableJob): ProviderJob {
-    const ended = this.#options.clock.now() >= job.endsAt;
-    const state: JobState = job.cancelled ? "cancelled" : ended ? (job.end ?? "succeeded") : "running";
+    const running = this.#isRunning(job);
+    const state: JobState = job.cancelled ? "cancelled" : running ? "running" : (job.end ?? "succeeded");
+    const hasOutput = state === "succeeded" || (!running && (job.partialRows ?? 0) > 0);
     return {
       name: job.name,
       token: job.token,
       state,
       rawStatus: `STEERED_${state.toUpperCase()}`,
       createdAt: job.createdAt,
-      ...(ended ? { endedAt: job.endsAt } : {}),
-      ...(state === "succeeded" ? { output: job.name } : {}),
+      ...(job.stuck !== true && this.#options.clock.now() >= job.endsAt ? { endedAt: job.endsAt } : {}),
+      ...(hasOutput ? { output: job.name } : {}),
       ...(state === "failed" ? { error: { code: 13, message: "failed on purpose" } } : {}),
     };
   }
-}
-
-/** The last text part of a REST body. */
-export function promptText(body: string): string {
-  const { contents, content } = JSON.parse(body) as {
-    contents?: { parts?: { text?: string }[] }[];
-    content?: { parts?: { text?: string }[] };
-  };
-  const parts = (contents?.at(-1) ?? content)?.parts ?? [];
-  return parts.map(({ text }) => text ?? "").join("");
-}
-
-/** A REST response with one candidate of this text. */
-export function textResponse(text: string): unknown {
-  return {
-    candidates: [{ content: { role: "model", parts: [{ text }] }, finishReason: "STOP", index: 0 }],
-    usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 5, totalTokenCount: 15 },
-    modelVersion: "test",
-  };
-}
-
-function repeat(prompt: string, _row: BatchRow, lane: Lane): Answer {
-  if (lane.method === "embedContent") return { response: { embedding: { values: [prompt.length, 1, 0] } } };
-  return `<${prompt}>`;
 }
 
 function toError(plan: PlannedFailure): ProviderError {

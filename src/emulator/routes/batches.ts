@@ -6,6 +6,7 @@ import { operationText } from "../operation.ts";
 import type { BatchMethod } from "../rows.ts";
 import type { Service } from "../service.ts";
 import { isObject, modelError, parseBody, quotaError, WireError, type JsonObject } from "../wire.ts";
+import { webhookOf } from "../webhooks.ts";
 import type { RowSource } from "../work.ts";
 import { breakConnection, jsonText, page, type Handler } from "./context.ts";
 
@@ -23,19 +24,20 @@ const create =
     if (body.batch === undefined) throw new WireError("INVALID_ARGUMENT", "* BatchGenerateContentRequest.batch: batch is not specified\n");
     const input = isObject(batch.inputConfig) ? batch.inputConfig : {};
     const fileName = typeof input.fileName === "string" ? input.fileName : undefined;
-    const source =
-      fileName === undefined
-        ? inlineSource(service, input, text)
-        : await fileSource(service, fileName, strikes("inputFileGone") !== undefined);
-    const job = await service.createJob({
-      model,
-      method,
-      displayName,
-      kind: fileName === undefined ? "inline" : "file",
-      inputFile: fileName,
-      priority: numberText(batch.priority),
-      source,
-    });
+    const inputGone = fileName !== undefined && strikes("inputFileGone") !== undefined;
+    const createJob = async () =>
+      service.createJob({
+        model,
+        method,
+        displayName,
+        kind: fileName === undefined ? "inline" : "file",
+        inputFile: fileName,
+        webhook: webhookOf(batch),
+        priority: numberText(batch.priority),
+        source: fileName === undefined ? inlineSource(service, input, text) : await fileSource(service, fileName, inputGone),
+      });
+    const job = await createJob();
+    if (strikes("duplicateCreate")) await createJob();
     if (strikes("createAnswerLost")) return breakConnection(context);
     const failing = strikes("createAnswerError");
     if (failing) throw serverError(failing);

@@ -11,6 +11,7 @@ import { isObject } from "../wire.ts";
 
 export function controlRoutes(app: Hono<{ Bindings: HttpBindings }>, service: Service): void {
   app.get("/", (context) => context.text(overview(service, new URL(context.req.url).origin)));
+  app.get("/.well-known/jwks.json", async (context) => context.json(await service.webhooks.jwks()));
   app.get("/__emulator/ledger", (context) => context.json(service.ledger.toJSON()));
   app.get("/__emulator/faults", (context) =>
     context.json({ settings: service.faults.settings, struck: service.faults.struck(), known: faultNames }),

@@ -1,10 +1,11 @@
 import { promptTokens } from "../prompt.ts";
 import { embeddingOf } from "../embeddings.ts";
-import { hashOf, problemOfContent, problemOfPrompt } from "../rows.ts";
+import { problemOfContent, problemOfPrompt } from "../rows.ts";
 import type { Service } from "../service.ts";
-import { isObject, modelError, parseBody, WireError, type JsonObject, type WireStatus } from "../wire.ts";
+import { isObject, modelError, parseBody, WireError, type JsonObject } from "../wire.ts";
 import { isEmbeddingModel } from "./batches.ts";
 import { jsonText, type Handler, type HttpContext } from "./context.ts";
+import { askDirectly, direct } from "./direct.ts";
 import type { Target } from "./target.ts";
 
 /** What ListModels shows; other names that look like models work too. */
@@ -50,34 +51,13 @@ const getModel: Handler = (service, _, { id, version }) => {
   return jsonText(JSON.stringify(modelBody(id)));
 };
 
-/** HTTP's view of the gRPC codes that scripts and faults may give a row. */
-const statusOfCode: Record<number, WireStatus> = {
-  1: "CANCELLED",
-  3: "INVALID_ARGUMENT",
-  5: "NOT_FOUND",
-  7: "PERMISSION_DENIED",
-  8: "RESOURCE_EXHAUSTED",
-  9: "FAILED_PRECONDITION",
-  14: "UNAVAILABLE",
-};
-
 async function generate(service: Service, context: HttpContext, { id: model, version, endpoint }: Target): Promise<JsonObject> {
   const verb = endpoint.slice("models.".length);
   if (!service.hasModel(model) || isEmbeddingModel(model)) throw modelError(model, version, verb);
   const request = parseBody(await context.req.text());
   const problem = problemOfPrompt(request);
   if (problem !== undefined) throw new WireError("INVALID_ARGUMENT", `* GenerateContentRequest.${problem}\n`);
-  const hash = hashOf(request, model);
-  const info = { model, key: "", index: 0, job: undefined, displayName: "", method: "generateContent", hash } as const;
-  service.book.sent([hash]);
-  service.book.totals.directCalls += 1;
-  const result = await service.answering.answer(request, info, service.faults.settings);
-  if (result.response === undefined) throw new WireError(statusOfCode[result.error.code] ?? "INTERNAL", result.error.message);
-  const usage = isObject(result.response.usageMetadata) ? result.response.usageMetadata : {};
-  service.book.billed([hash]);
-  service.book.totals.promptTokens += Number(usage.promptTokenCount ?? 0);
-  service.book.totals.outputTokens += Number(usage.candidatesTokenCount ?? 0) + Number(usage.thoughtsTokenCount ?? 0);
-  return result.response;
+  return askDirectly(service, request, { model, method: "generateContent" });
 }
 
 const generateContent: Handler = async (service, context, target) => jsonText(JSON.stringify(await generate(service, context, target)));
@@ -129,14 +109,8 @@ async function embed(service: Service, request: JsonObject, model: string, versi
   if (!service.hasModel(model) || !isEmbeddingModel(model)) throw modelError(model, version, name);
   const problem = problemOfContent(request.content, "content");
   if (problem !== undefined) throw new WireError("INVALID_ARGUMENT", `* EmbedContentRequest.${problem}\n`);
-  const hash = hashOf(request, model);
-  service.book.sent([hash]);
-  service.book.totals.directCalls += 1;
-  const info = { model, key: "", index: 0, job: undefined, displayName: "", method: "embedContent", hash } as const;
-  const result = await service.answering.answer(request, info, service.faults.settings);
-  if (result.response === undefined) throw new WireError(statusOfCode[result.error.code] ?? "INTERNAL", result.error.message);
-  service.book.billed([hash]);
-  return (result.response.embedding as JsonObject | undefined) ?? { ...embeddingOf(request, model, service.seed) };
+  const response = await askDirectly(service, request, { model, method: "embedContent" });
+  return (response.embedding as JsonObject | undefined) ?? { ...embeddingOf(request, model, service.seed) };
 }
 
 const embedContent: Handler = async (service, context, { id, version }) => {
@@ -157,9 +131,9 @@ const batchEmbedContents: Handler = async (service, context, { id, version }) =>
 export const modelHandlers = {
   "models.list": listModels,
   "models.get": getModel,
-  "models.generateContent": generateContent,
-  "models.streamGenerateContent": streamGenerateContent,
-  "models.embedContent": embedContent,
-  "models.batchEmbedContents": batchEmbedContents,
+  "models.generateContent": direct(generateContent),
+  "models.streamGenerateContent": direct(streamGenerateContent),
+  "models.embedContent": direct(embedContent),
+  "models.batchEmbedContents": direct(batchEmbedContents),
   "models.countTokens": countTokens,
 } satisfies Record<string, Handler>;

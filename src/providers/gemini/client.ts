@@ -99,6 +99,11 @@ export function withTimeout(signal: AbortSignal, ms: number): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(ms)]);
 }
 
+/** The model as a path: `models/gemini-2.5-flash`; `tunedModels/…` has its collection already. */
+export function modelPath(model: string): string {
+  return model.includes("/") ? model : `models/${model}`;
+}
+
 /**
  * The resource name as a path; a bare id is one of the collection. Its parts may not climb, end the path or add a query. Such a name is
  * refused and not `missing`: nobody said that it does not exist.

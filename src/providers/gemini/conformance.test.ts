@@ -26,15 +26,21 @@ interface Job {
   createTime: string;
   rows: { key: string; request: unknown }[];
   inline: boolean;
+  embeds: boolean;
   end: string;
   output?: object[];
 }
+
+const embedding = { embedding: { values: [0.25, 0.5] } };
+const generated = (text: string) => ({ candidates: [{ content: { parts: [{ text }] } }] });
 
 async function startService() {
   const files = new Map<string, string>();
   const jobs: Job[] = [];
   const uploads = new Map<string, Buffer[]>();
   let createFault: string | undefined;
+  let callFault: string | undefined;
+  let calls = 0;
   let cutDownload = false;
   let nextEnd = "SUCCEEDED";
   let failing: Readonly<Record<string, number>> = {};
@@ -117,11 +123,24 @@ async function startService() {
         createTime,
         rows,
         inline: !fileName,
+        embeds: create[2] === "asyncBatchEmbedContent",
         end: nextEnd,
       };
       nextEnd = "SUCCEEDED";
       jobs.unshift(job);
       return fault === "lost" ? void request.socket.destroy() : answer(response, operation(job, false));
+    }
+    const ask = /^\/v1beta\/models\/([\w.-]+):(generateContent|embedContent)$/.exec(pathname);
+    if (ask && method === "POST") {
+      const fault = callFault;
+      callFault = undefined;
+      if (ask[1] === "no-such-model") return refuse(response, 404, "NOT_FOUND", "models/no-such-model is not found for API version v1beta");
+      if (fault === "throttled") return refuse(response, 503, "UNAVAILABLE", "The model is overloaded. Please try again later.");
+      if (fault === "refused") return refuse(response, 400, "INVALID_ARGUMENT", "Request contains an invalid argument.");
+      calls += 1;
+      if (fault === "lost") return void request.socket.destroy();
+      const { serviceTier = "standard" } = JSON.parse(body.toString());
+      return answer(response, ask[2] === "embedContent" ? embedding : { ...generated("x"), usageMetadata: { serviceTier } });
     }
     if (pathname === "/v1beta/batches") {
       const from = Number(url.searchParams.get("pageToken") ?? 0);
@@ -170,7 +189,7 @@ async function startService() {
         job.output = rows.map(({ key }) => {
           const said = failing[key]
             ? { error: { code: failing[key], message: "an internal error" } }
-            : { response: { candidates: [{ content: { parts: [{ text: `\u2028${key}` }] } }] } };
+            : { response: job.embeds ? embedding : generated(`\u2028${key}`) };
           return job.inline ? { ...said, metadata: { key } } : { ...said, key };
         });
       }
@@ -189,6 +208,10 @@ async function startService() {
     },
     async expireInputs() {
       files.clear();
+    },
+    countCalls: async () => calls,
+    async breakNextCall(fault) {
+      callFault = fault;
     },
   };
   const stop = (): Promise<void> => new Promise((resolve) => (server.closeAllConnections(), server.close(() => resolve())));

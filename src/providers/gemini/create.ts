@@ -4,12 +4,15 @@
  * @module
  */
 import { type JobInput, type Lane, type ProviderJob, ProviderError, type StagedInput } from "../../core/provider.ts";
-import { type Client, roundTrip, withTimeout } from "./client.ts";
+import { type Client, modelPath, roundTrip, withTimeout } from "./client.ts";
 import { errorFromAnswer, errorFromThrown } from "./errors.ts";
+import type { Settings } from "./options.ts";
 import { encodeInline } from "./rows.ts";
 import { openSdk } from "./sdk.ts";
 import { toJob } from "./states.ts";
 import { inlineRef } from "./upload.ts";
+
+type WebhookConfig = Settings["webhookConfig"];
 
 interface CreateOptions {
   signal: AbortSignal;
@@ -27,7 +30,8 @@ export async function createJob(client: Client, input: JobInput, staged: StagedI
   const { lane, token } = input;
   const apiKey = client.settings.requireApiKey();
   // What the store throws while rows are read is not the provider's: it goes on as it is.
-  const body = staged.ref === inlineRef ? await inlineBody(input) : fileBody(token, staged.ref);
+  const { webhookConfig } = client.settings;
+  const body = staged.ref === inlineRef ? await inlineBody(input, webhookConfig) : fileBody(token, staged.ref, webhookConfig);
   const sender = new SendOnce(client, options);
   try {
     if (staged.ref === inlineRef || lane.method === "embedContent") {
@@ -36,7 +40,7 @@ export async function createJob(client: Client, input: JobInput, staged: StagedI
       await openSdk(client.settings, sender.fetch, apiKey).batches.create({
         model: lane.model,
         src: { fileName: staged.ref },
-        config: { displayName: token },
+        config: { displayName: token, ...(webhookConfig ? { webhookConfig } : {}) },
       });
     }
   } catch (thrown) {
@@ -48,19 +52,19 @@ export async function createJob(client: Client, input: JobInput, staged: StagedI
 }
 
 async function post(client: Client, { model, method }: Lane, body: string, sender: SendOnce): Promise<void> {
-  const resource = model.includes("/") ? model : `models/${model}`;
   const verb = method === "embedContent" ? "asyncBatchEmbedContent" : "batchGenerateContent";
-  await sender.fetch(client.url(`${resource}:${verb}`), { method: "POST", headers: client.headers(), body });
+  await sender.fetch(client.url(`${modelPath(model)}:${verb}`), { method: "POST", headers: client.headers(), body });
 }
 
-function fileBody(token: string, fileName: string): string {
-  return JSON.stringify({ batch: { displayName: token, inputConfig: { fileName } } });
+function fileBody(token: string, fileName: string, webhookConfig: WebhookConfig): string {
+  return JSON.stringify({ batch: { displayName: token, inputConfig: { fileName }, webhookConfig } });
 }
 
-async function inlineBody(input: JobInput): Promise<string> {
+async function inlineBody(input: JobInput, webhookConfig: WebhookConfig): Promise<string> {
   const rows: string[] = [];
   for await (const row of input.rows()) rows.push(encodeInline(row));
-  return `{"batch":{"displayName":${JSON.stringify(input.token)},"inputConfig":{"requests":{"requests":[${rows.join(",")}]}}}}`;
+  const hook = webhookConfig ? `,"webhookConfig":${JSON.stringify(webhookConfig)}` : "";
+  return `{"batch":{"displayName":${JSON.stringify(input.token)},"inputConfig":{"requests":{"requests":[${rows.join(",")}]}}${hook}}}`;
 }
 
 /** A transport that lets one request through, awaits `beforeSend` as the last thing before it, and reads the raw answer. */

@@ -94,6 +94,7 @@ describe("gemini on an emulator with the faults that users met", () => {
 
 async function start(options: EmulatorOptions) {
   let now = Date.UTC(2026, 10, 22);
+  let refusing = false;
   let failing: Readonly<Record<string, number>> = {};
   const emulator = await startEmulator({
     ...options,
@@ -104,7 +105,13 @@ async function start(options: EmulatorOptions) {
         now += ms;
       },
     },
-    answer: (_request, { key }) => (failing[key] ? { error: { code: failing[key], message: "an internal error" } } : undefined),
+    answer(_request, { key, job }) {
+      if (job === undefined && refusing) {
+        refusing = false;
+        return { error: { code: 3, message: "Request contains an invalid argument." } };
+      }
+      return failing[key] ? { error: { code: failing[key], message: "an internal error" } } : undefined;
+    },
   });
   const creates = { lost: "createAnswerLost", throttled: "throttleCreate", refused: "refuseCreate" } as const;
   const control: ProviderControl = {
@@ -128,6 +135,11 @@ async function start(options: EmulatorOptions) {
     },
     async expireInputs() {
       now += 49 * 3_600_000;
+    },
+    countCalls: async () => emulator.ledger.directCalls.filter((call) => call.billed).length,
+    async breakNextCall(fault) {
+      if (fault === "refused") refusing = true;
+      else emulator.faults[fault === "lost" ? "directAnswerLost" : "flexShed"] = { times: 1 };
     },
   };
   return { url: emulator.url, control, stop: () => emulator.close() };

@@ -7,9 +7,15 @@
  * @module
  */
 import { ProviderError, type ProviderFailure, type RowError } from "../../core/provider.ts";
+import { bounded, scrub } from "../../core/scrub.ts";
 
-/** What was being done. Only `create` can leave something behind that costs money. */
-export type Call = "upload" | "create" | "get" | "list" | "download" | "cancel" | "delete";
+/** What was being done. `ask`: one prompt, directly. */
+export type Call = "upload" | "create" | "ask" | "get" | "list" | "download" | "cancel" | "delete";
+
+/** The calls after which something may have been made, or answered, that costs money. */
+const costly: ReadonlySet<Call> = new Set<Call>(["create", "ask"]);
+
+const maxMessage = 500;
 
 /** The parts of an HTTP answer that decide. `retryAfter` is the header of that name. */
 export interface Answer {
@@ -21,6 +27,7 @@ export interface Answer {
 const doing: Record<Call, string> = {
   upload: "upload the input of a batch",
   create: "create a batch job",
+  ask: "ask a prompt",
   get: "read a batch job",
   list: "list batch jobs",
   download: "download the results of a batch job",
@@ -41,27 +48,26 @@ interface Envelope {
 export function errorFromAnswer(call: Call, answer: Answer): ProviderError {
   const envelope = parseEnvelope(answer.body);
   const [failure, hint] = judge(call, answer, envelope);
-  const word = envelope?.status ? ` ${envelope.status}` : "";
+  const word = envelope?.status ? ` ${scrub(envelope.status)}` : "";
   const said = envelope ? `: ${scrub(envelope.message)}` : answer.status < 300 ? ", but its body is not what was expected." : ".";
   const row = call === "create" && failure === "refused" && envelope ? namedRow(envelope) : undefined;
-  return new ProviderError(
-    failure,
-    `Could not ${doing[call]}: Gemini answered HTTP ${answer.status}${word}${said}${hint ? ` ${hint}` : ""}`,
-    {
-      status: answer.status,
-      retryAfterMs: failure === "throttled" ? retryDelay(answer, envelope) : undefined,
-      row,
-    },
-  );
+  const message = `Could not ${doing[call]}: Gemini answered HTTP ${answer.status}${word}${said}${hint ? ` ${hint}` : ""}`;
+  return new ProviderError(failure, bounded(message, maxMessage), {
+    status: answer.status,
+    retryAfterMs: failure === "throttled" ? retryDelay(answer, envelope) : undefined,
+    row,
+  });
 }
 
 function judge(call: Call, answer: Answer, envelope: Envelope | undefined): [ProviderFailure, hint?: string] {
   const { status } = answer;
-  const unsure: ProviderFailure = call === "create" ? "ambiguous" : "unavailable";
+  const unsure: ProviderFailure = costly.has(call) ? "ambiguous" : "unavailable";
   if (status >= 300 && status < 400) return ["unavailable", "The base URL redirects; set baseUrl to where it leads."];
-  if (status === 429) return ["throttled"];
+  // A direct call that is shed, or meets an overloaded model, answers 503 (gemini-batch.md 1.11).
+  if (status === 429 || (status === 503 && call === "ask")) return ["throttled"];
   if (status === 401) return ["denied", keyHint];
   if (status === 413 && (call === "create" || call === "upload")) return ["refused", "It is too large; lower limits.maxBytes."];
+  if (status === 413 && call === "ask") return ["refused", "It is too large."];
   if (!envelope) {
     // With alt=media Google answers errors as plain text; a page of HTML comes from something in between.
     if (call === "download" && (status === 404 || status === 403) && !/^\s*</.test(answer.body)) return ["missing"];
@@ -74,6 +80,8 @@ function judge(call: Call, answer: Answer, envelope: Envelope | undefined): [Pro
   switch (call) {
     case "create":
       return judgeCreate(status, envelope);
+    case "ask":
+      return judgeAsk(status, envelope);
     case "upload":
       if (status === 403) return ["denied", keyHint];
       if (envelope.status === "FAILED_PRECONDITION") return ["denied", billingHint];
@@ -99,6 +107,16 @@ function judgeCreate(status: number, envelope: Envelope): [ProviderFailure, hint
   return ["refused"];
 }
 
+function judgeAsk(status: number, envelope: Envelope): [ProviderFailure, hint?: string] {
+  // A file that the prompt itself refers to.
+  if (status === 403) return /\bfiles?\b/i.test(envelope.message) ? ["refused"] : ["denied", keyHint];
+  if (status === 404) return ["refused", "Check the name of the model."];
+  if (envelope.status === "FAILED_PRECONDITION" && /\b(?:billing|free tier|location|region)\b/i.test(envelope.message)) {
+    return ["denied", "Direct calls need a project in a region that the Gemini API serves; flex needs billing."];
+  }
+  return ["refused"];
+}
+
 /** No connection was made, so nothing was sent. A reset or a closed socket is not among them: it may come after the request. */
 const beforeSending = new Set([
   ...["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT", "EPROTO"],
@@ -110,8 +128,8 @@ const beforeSending = new Set([
 export function errorFromThrown(call: Call, thrown: unknown, sent = true): ProviderError {
   if (ProviderError.is(thrown)) return thrown;
   const nothingSent = !sent || neverConnected(thrown);
-  const failure = nothingSent || call !== "create" ? "unavailable" : "ambiguous";
-  return new ProviderError(failure, `Could not ${doing[call]}: ${describeThrown(thrown)}.`, { cause: thrown });
+  const failure = nothingSent || !costly.has(call) ? "unavailable" : "ambiguous";
+  return new ProviderError(failure, bounded(`Could not ${doing[call]}: ${describeThrown(thrown)}.`, maxMessage), { cause: thrown });
 }
 
 function neverConnected(thrown: unknown): boolean {
@@ -163,22 +181,25 @@ function hasReason(envelope: Envelope, reason: string): boolean {
   return envelope.details.some((detail) => (detail as { reason?: unknown } | null)?.reason === reason);
 }
 
+/** No service asks for more; a larger number is a mistake, and a batch must not wait for ever for it. */
+const maxRetryDelayMs = 24 * 3_600_000;
+
 /** `RetryInfo.retryDelay` ("1s", "2.5s") or the header in seconds, in milliseconds. Batch creation mostly sends neither. */
 function retryDelay(answer: Answer, envelope: Envelope | undefined): number | undefined {
   for (const detail of envelope?.details ?? []) {
     const delay = (detail as { retryDelay?: unknown } | null)?.retryDelay;
     const match = typeof delay === "string" ? /^(\d+(?:\.\d+)?)s$/.exec(delay) : null;
-    if (match) return Math.ceil(Number(match[1]) * 1000);
+    if (match) return Math.min(Math.ceil(Number(match[1]) * 1000), maxRetryDelayMs);
   }
   const header = Number(answer.retryAfter || Number.NaN);
-  return Number.isFinite(header) && header >= 0 ? header * 1000 : undefined;
+  return Number.isFinite(header) && header >= 0 ? Math.min(header * 1000, maxRetryDelayMs) : undefined;
 }
 
 /** The row that a refusal names: its key, or its zero-based number (`line 17` and `row 17` are counted from one). */
 function namedRow(envelope: Envelope): string | number | undefined {
   const fields = envelope.details.flatMap((detail) => {
     const { fieldViolations } = (detail ?? {}) as { fieldViolations?: unknown };
-    return Array.isArray(fieldViolations) ? fieldViolations.map((violation) => JSON.stringify(violation)) : [];
+    return Array.isArray(fieldViolations) ? fieldViolations.map(textsOf) : [];
   });
   for (const text of [envelope.message, ...fields]) {
     const key = /(?<!api[ _-]?)\bkey\b\\?["'`]?\s*(?:[:=]\s*\\?["'`]?|\\?["'`])([A-Za-z][\w.-]{0,127})/i.exec(text);
@@ -191,22 +212,13 @@ function namedRow(envelope: Envelope): string | number | undefined {
   return undefined;
 }
 
-/**
- * A message of the service, safe for a log: one line, at most 300 characters, without keys, without the query of a URL, and
- * without quoted text unless it looks like the name of a field or resource (refusals quote the value they refuse).
- */
-export function scrub(message: string): string {
-  const line = message
-    .trimStart()
-    .split(/[\r\n\u2028\u2029]/, 1)[0]!
-    .slice(0, 2_000);
-  const clean = line
-    .replace(/\bAIza[\w-]{10,}|\bAQ\.[\w-]{10,}|\bya29\.[\w.-]+/g, "[key]")
-    .replace(/\b(api_?key|key|token)([:=])(?!\s)[^\s&"',;]{16,}/gi, "$1$2[key]")
-    .replace(/(https?:\/\/[^\s?"']+)\?[^\s"']*/g, "$1?[query]")
-    .replace(/(\(TYPE_\w+\)|\(type\.googleapis\.com\/[\w.]+\)),\s.*$/, "$1, […]")
-    .replace(/"([^"]*)"?/g, (quoted, inner: string) => (/^[\w.$[\]/:@-]{0,80}$/.test(inner) ? quoted : '"…"'));
-  return clean.length > 300 ? `${clean.slice(0, 299)}…` : clean;
+/** The texts of a violation (`field`, `description`), whatever else is in it. */
+function textsOf(violation: unknown): string {
+  return typeof violation === "object" && violation !== null
+    ? Object.values(violation)
+        .filter((value) => typeof value === "string")
+        .join(" ")
+    : "";
 }
 
 const codes = new Map<unknown, number>(
@@ -217,17 +229,21 @@ const codes = new Map<unknown, number>(
   }),
 );
 
-/** An error object of a row or a job. A code in words becomes its gRPC number; one that says nothing counts as 2 (UNKNOWN). */
+/**
+ * An error object of a row or a job, its texts scrubbed: a row that is refused is quoted. A code in words becomes its gRPC number; one that says nothing counts as 2
+ * (UNKNOWN).
+ */
 export function toRowError(value: unknown): RowError | undefined {
-  if (typeof value === "string") return value === "" || value === "OK" ? undefined : { code: codes.get(value) ?? 2, message: value };
+  if (typeof value === "string") return value === "" || value === "OK" ? undefined : { code: codes.get(value) ?? 2, message: scrub(value) };
   if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
   const { code, message, status } = value as Record<string, unknown>;
   const word = typeof status === "string" ? status : typeof code === "string" ? code : undefined;
-  const number = Number(code ?? Number.NaN);
+  // An object would be asked for its text, which may overflow the stack or throw.
+  const number = typeof code === "number" || typeof code === "string" ? Number(code) : Number.NaN;
   if (number === 0 || Object.keys(value).length === 0) return undefined;
   return {
     code: Number.isInteger(number) ? number : (codes.get(word) ?? 2),
-    message: typeof message === "string" ? message : "",
-    ...(word === undefined || word === String(number) ? {} : { status: word }),
+    message: typeof message === "string" ? scrub(message) : "",
+    ...(word === undefined || word === String(number) ? {} : { status: scrub(word) }),
   };
 }

@@ -97,18 +97,35 @@ async function listNamed(client: Client, names: ReadonlySet<string>, signal: Abo
   return seen;
 }
 
+interface ListPage {
+  operations?: unknown;
+  nextPageToken?: unknown;
+}
+
 async function* listPages(client: Client, signal: AbortSignal): AsyncGenerator<ProviderJob[]> {
   const tokens = new Set<string>();
   let query = `pageSize=${pageSize}`;
   for (;;) {
-    const page = (await client.json("list", "GET", `batches?${query}`, signal)) as { operations?: unknown; nextPageToken?: unknown } | null;
+    const page = await listPage(client, query, tokens.size > 0, signal);
     const operations = Array.isArray(page?.operations) ? page.operations : [];
     yield operations.map(toJob).filter((job) => job !== undefined);
     const next = page?.nextPageToken;
     // An empty token is the end as well; one that was seen before would go round for ever.
     if (typeof next !== "string" || next === "" || tokens.has(next)) return;
     tokens.add(next);
-    query = `pageSize=${pageSize}&pageToken=${encodeURIComponent(next)}`;
+    query = `pageSize=${pageSize}&pageToken=${encodeURIComponent(next.toWellFormed())}`;
+  }
+}
+
+async function listPage(client: Client, query: string, further: boolean, signal: AbortSignal): Promise<ListPage | null> {
+  try {
+    return (await client.json("list", "GET", `batches?${query}`, signal)) as ListPage | null;
+  } catch (thrown) {
+    // The token of a page is what is wrong then, not the question: it goes stale while the list changes.
+    if (further && ProviderError.is(thrown) && (thrown.failure === "refused" || thrown.failure === "missing")) {
+      throw new ProviderError("unavailable", thrown.message, { cause: thrown });
+    }
+    throw thrown;
   }
 }
 

@@ -49,7 +49,7 @@ const enqueuedTokens: readonly (readonly [family: RegExp, tiers: readonly [numbe
 export function resolveLimits(overrides: GeminiLimits, tier: QuotaTier): ProviderLimits {
   for (const name of ["maxRequests", "maxBytes", "maxRequestBytes", "maxJobs"] as const) checkPositive(`limits.${name}`, overrides[name]);
   const tokens = overrides.enqueuedTokens;
-  if (typeof tokens === "object")
+  if (typeof tokens === "object" && tokens !== null && !Array.isArray(tokens))
     for (const model of Object.keys(tokens)) checkPositive(`limits.enqueuedTokens["${model}"]`, tokens[model]);
   else if (tokens !== false) checkPositive("limits.enqueuedTokens", tokens);
   return {

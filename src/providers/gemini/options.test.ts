@@ -34,9 +34,25 @@ describe("options", () => {
     [{ baseUrl: "localhost:80" }, /baseUrl must be an http or https URL/],
     [{ apiKey: 12 }, /apiKey must be a text/],
     [{ fetch: "x" }, /fetch must be a function/],
+    [{ webhook: { uri: "http://me.example/hook" } }, /webhook\.uri must be an https URL/],
+    [{ webhook: { uri: "http://127.0.0.1.me.example/hook" } }, /webhook\.uri must be an https URL/],
+    [{ webhook: { uri: "https://me.example/#part" } }, /webhook\.uri must be an https URL/],
+    [{ webhook: { uri: 5 } }, /webhook\.uri must be an https URL/],
+    [{ webhook: { url: "https://me.example/" } }, /no option "url".*It knows uri/],
+    [{ webhook: "https://me.example/" }, /gemini\(\{ webhook \}\) takes an object/],
   ])("refuses %j", (options, message) => {
     expect(refusal(options).code).toBe("invalid_option");
     expect(refusal(options).message).toMatch(message);
+  });
+
+  it.each([
+    "https://me.example/hook",
+    "http://localhost:8080/hook",
+    "http://127.0.0.1/hook",
+    "http://[::1]:80/hook",
+    new URL("https://me.example/"),
+  ])("takes %s for webhooks", (uri) => {
+    expect(() => gemini({ webhook: { uri } })).not.toThrow();
   });
 
   it("needs no key until a call does, and then says where to put one", async () => {

@@ -8,6 +8,7 @@ import { type Duration, parseDuration } from "../../core/duration.ts";
 import { describe, GembatchError } from "../../core/errors.ts";
 import { ProviderError, type ProviderLimits } from "../../core/provider.ts";
 import { type GeminiLimits, type QuotaTier, resolveLimits } from "./limits.ts";
+import { patientFetch } from "./patient-fetch.ts";
 
 export interface GeminiOptions {
   /** Default: `GEMINI_API_KEY`, then `GOOGLE_API_KEY`, read when a call needs it. */
@@ -24,17 +25,22 @@ export interface GeminiOptions {
   quotaTier?: QuotaTier;
   /**
    * How long one HTTP call may take: any (1m), creating a job (2m), one 8 MiB piece of an upload (5m). Downloads have no limit but that of the transport: the global fetch gives up after 5 minutes
-   * without a byte.
+   * without a byte. A direct call (`flex`, `standard`) ends at the timeout of its tier.
    */
   timeout?: { call?: Duration; create?: Duration; upload?: Duration };
   /** Sent with every call. */
   headers?: Readonly<Record<string, string>>;
-  /** The transport. Default: the global `fetch`. */
+  /** The transport. Default: the global `fetch`. One of your own must wait for a flex call as long as its tier's timeout says. */
   fetch?: typeof globalThis.fetch;
   /** First part of the lanes of this provider. Default `"gemini"`. */
   name?: string;
   /** Where inputs are written before their upload. Default: the system's folder for temporary files. */
   tempDir?: string;
+  /**
+   * Where the service sends a word when a job of this provider ends: `https`, or `http` to this machine. It goes along with every job that is created (`webhookConfig`),
+   * beside the webhooks of the project. What is sent there is a hint to look: see `createWebhookHandler`.
+   */
+  webhook?: { uri: string | URL };
   /** A result line longer than this is reported as a problem instead of being held in memory. Default 256 MiB. */
   maxLineBytes?: number;
 }
@@ -48,8 +54,12 @@ export interface Settings {
   timeoutMs: { call: number; create: number; upload: number };
   headers: Readonly<Record<string, string>>;
   fetch: typeof globalThis.fetch;
+  /** The same without a limit of time of its own. */
+  patientFetch: typeof globalThis.fetch;
   tempDir: string;
   maxLineBytes: number;
+  /** As the create call carries it. */
+  webhookConfig: { uris: string[] } | undefined;
   /** The key if there is one. */
   findApiKey(): string | undefined;
   /** The key, or a ProviderError `denied` that says how to give one. */
@@ -57,7 +67,21 @@ export interface Settings {
 }
 
 const known = [
-  ...["apiKey", "baseUrl", "apiVersion", "mode", "limits", "quotaTier", "timeout", "headers", "fetch", "name", "tempDir", "maxLineBytes"],
+  ...[
+    "apiKey",
+    "baseUrl",
+    "apiVersion",
+    "mode",
+    "limits",
+    "quotaTier",
+    "timeout",
+    "headers",
+    "fetch",
+    "name",
+    "tempDir",
+    "maxLineBytes",
+    "webhook",
+  ],
 ];
 const knownLimits = ["maxRequests", "maxBytes", "maxRequestBytes", "maxJobs", "enqueuedTokens"];
 const knownTimeouts = ["call", "create", "upload"];
@@ -67,6 +91,7 @@ export function resolveOptions(options: GeminiOptions): Settings {
   checkNames(options, known, "gemini()");
   checkNames(options.limits ?? {}, knownLimits, "gemini({ limits })");
   checkNames(options.timeout ?? {}, knownTimeouts, "gemini({ timeout })");
+  if (options.webhook !== undefined) checkNames(options.webhook, ["uri"], "gemini({ webhook })");
   for (const name of ["apiKey", "baseUrl", "apiVersion", "name", "tempDir"] as const) checkText(name, options[name]);
   checkOneOf("mode", options.mode, ["file", "inline"]);
   checkOneOf("quotaTier", options.quotaTier, [1, 2, 3]);
@@ -86,11 +111,13 @@ export function resolveOptions(options: GeminiOptions): Settings {
       create: parseDuration(options.timeout?.create ?? "2m", "timeout.create"),
       upload: parseDuration(options.timeout?.upload ?? "5m", "timeout.upload"),
     },
-    headers: { ...options.headers },
+    headers: checkHeaders(options.headers),
     // Looked up at each call, so that a global fetch that is replaced later (tests, tracing) is used.
     fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    patientFetch: fetch ?? patientFetch,
     tempDir: options.tempDir ?? tmpdir(),
     maxLineBytes,
+    webhookConfig: options.webhook && { uris: [toWebhookUri(options.webhook.uri)] },
     findApiKey,
     requireApiKey() {
       const key = findApiKey();
@@ -104,7 +131,8 @@ export function resolveOptions(options: GeminiOptions): Settings {
 }
 
 function checkNames(given: object, names: readonly string[], where: string): void {
-  if (typeof given !== "object" || given === null) throw new GembatchError("invalid_option", `${where} takes an object of options.`);
+  if (typeof given !== "object" || given === null || Array.isArray(given))
+    throw new GembatchError("invalid_option", `${where} takes an object of options, got ${describe(given)}.`);
   for (const name of Object.keys(given)) {
     if (names.includes(name)) continue;
     throw new GembatchError("invalid_option", `${where} has no option ${JSON.stringify(name)}.`, { hint: `It knows ${names.join(", ")}.` });
@@ -115,6 +143,17 @@ function checkText(name: string, value: unknown): void {
   // The value is not shown: it may be the key.
   if (value !== undefined && (typeof value !== "string" || value.trim() === "")) {
     throw new GembatchError("invalid_option", `Option ${name} must be a text that is not empty.`);
+  }
+}
+
+function checkHeaders(headers: unknown): Record<string, string> {
+  if (headers === undefined) return {};
+  if (typeof headers !== "object" || headers === null || Array.isArray(headers)) refuse("headers", "an object of names and texts", headers);
+  try {
+    return Object.fromEntries(new Headers(headers as Record<string, string>));
+  } catch {
+    // The values are not shown: there may be keys among them.
+    throw new GembatchError("invalid_option", "Option headers has a name or a value that cannot be an HTTP header.");
   }
 }
 
@@ -131,6 +170,16 @@ function toBaseUrl(text: string): string {
   const url = URL.parse(text.trim());
   if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash) refuse("baseUrl", "an http or https URL without a query", text);
   return url.href.replace(/\/+$/, "");
+}
+
+/** The URI may carry a secret in its query, so it is not shown. */
+function toWebhookUri(uri: unknown): string {
+  const url = typeof uri === "string" || uri instanceof URL ? URL.parse(String(uri)) : null;
+  const safe = url?.protocol === "https:" || (url?.protocol === "http:" && /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname));
+  if (!url || !safe || url.hash) {
+    throw new GembatchError("invalid_option", "Option webhook.uri must be an https URL, or http to localhost, without a fragment.");
+  }
+  return url.href;
 }
 
 function fromEnv(name: string): string | undefined {

@@ -220,6 +220,22 @@ describe("creating", () => {
     expect(said).not.toHaveBeenCalled();
   });
 
+  it.each<[string, Lane["method"]]>([
+    ["files/in", "generateContent"],
+    ["files/in", "embedContent"],
+    ["inline", "generateContent"],
+    ["inline", "embedContent"],
+  ])("asks for a webhook: %s, %s", async (ref, method) => {
+    const server = await serve((_call, response) => json(response, pending));
+    const input = batch(['{"x":1}'], { lane: { ...lane, method } });
+    await provide(server.url, { webhook: { uri: "https://me.example/hook?a=b" } }).createJob(input, { ref }, sending);
+    expect(JSON.parse(server.calls[0]!.body).batch).toMatchObject({
+      displayName: "gb-1",
+      inputConfig: {},
+      webhookConfig: { uris: ["https://me.example/hook?a=b"] },
+    });
+  });
+
   it("keeps the body of an inline row as it is", async () => {
     const server = await serve((_call, response) => json(response, pending));
     const body = '{"x":1.0e5,"big":12345678901234567890,"x":"\u2028"}';
@@ -426,6 +442,15 @@ describe("jobs", () => {
     });
     expect((await provide(server.url).findJobs("gb-1", Date.UTC(2026, 10, 22, 10), open())).map((job) => job.name)).toEqual(["batches/b"]);
     expect(server.calls.length).toBe(3);
+  });
+
+  it("are not said to be absent when a page of the list has gone stale", async () => {
+    const server = await serve((call, response) => {
+      if (call.url.includes("pageToken"))
+        return json(response, { error: { code: 400, status: "INVALID_ARGUMENT", message: "page_token" } }, 400);
+      json(response, { operations: [operation("b", "RUNNING", undefined, "other")], nextPageToken: "p" });
+    });
+    expect((await failureOf(provide(server.url).findJobs("gb-1", 0, open()))).failure).toBe("unavailable");
   });
 
   it("are not found under a token that their GET does not show", async () => {

@@ -6,6 +6,7 @@
 import type { Provider } from "../../core/provider.ts";
 import { createClient } from "./client.ts";
 import { createJob } from "./create.ts";
+import { callNow } from "./direct.ts";
 import { readResults } from "./download.ts";
 import { cancelJob, deleteJob, findJobs, getJobs } from "./jobs.ts";
 import { type GeminiOptions, resolveOptions } from "./options.ts";
@@ -32,6 +33,7 @@ export function gemini(options: GeminiOptions = {}): Provider {
     cancelJob: (name, signal) => cancelJob(client, name, signal),
     deleteJob: (name, signal) => deleteJob(client, name, signal),
     discardInput: (staged, signal) => discardInput(client, staged, signal),
+    callNow: (call) => callNow(client, call),
     // The global fetch keeps its own connections, and lets the process end with them open.
     close: async () => {},
   };

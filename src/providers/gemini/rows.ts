@@ -43,6 +43,9 @@ export function decodeLine(line: Uint8Array): ResultRow | undefined {
   return decodeItem(item);
 }
 
+/** Some thousand levels overflow the stack of whoever writes a response as JSON again; the service's own parsers stop at 100. */
+const maxDepth = 500;
+
 /** One item of an output, parsed. The response is handed on unchanged. */
 export function decodeItem(item: unknown): ResultRow {
   if (!isObject(item)) return { key: undefined, problem: "an item that is not an object" };
@@ -52,7 +55,7 @@ export function decodeItem(item: unknown): ResultRow {
   if (key === undefined)
     return { key, problem: error ? "an error without a key" : isObject(response) ? "a response without a key" : "an item without a key" };
   if (error) return { key, error };
-  if (isObject(response)) return { key, response };
+  if (isObject(response)) return nestsDeeper(response, maxDepth) ? { key, problem: "a response nested too deeply" } : { key, response };
   if (response === undefined) return { key, problem: item["response"] === null ? "a null response" : "neither a response nor an error" };
   return { key, problem: "a response that is not an object" };
 }
@@ -71,6 +74,18 @@ function bareResponse(item: Record<string, unknown>): Record<string, unknown> | 
   if (!("candidates" in item || "promptFeedback" in item || "embedding" in item)) return undefined;
   const { key: _key, metadata: _metadata, custom_id: _customId, ...response } = item;
   return response;
+}
+
+function nestsDeeper(value: object, levels: number): boolean {
+  if (levels === 0) return true;
+  if (Array.isArray(value))
+    return value.some((item: unknown) => typeof item === "object" && item !== null && nestsDeeper(item, levels - 1));
+  // Cheaper than a list of the keys, and JSON has no inherited ones.
+  for (const key in value) {
+    const item = (value as Record<string, unknown>)[key];
+    if (typeof item === "object" && item !== null && nestsDeeper(item, levels - 1)) return true;
+  }
+  return false;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -7,7 +7,7 @@
  * @module
  */
 import type { JobState, ProviderJob } from "../../core/provider.ts";
-import { scrub, toRowError } from "./errors.ts";
+import { toRowError } from "./errors.ts";
 
 const states: Readonly<Record<string, JobState>> = {
   PENDING: "pending",
@@ -49,7 +49,7 @@ export function toJob(operation: unknown): ProviderJob | undefined {
     rawStatus,
     ...(createdAt === undefined ? {} : { createdAt }),
     ...(endedAt === undefined ? {} : { endedAt }),
-    ...(error === undefined ? {} : { error: { ...error, message: scrub(error.message) } }),
+    ...(error === undefined ? {} : { error }),
     ...(output === undefined ? {} : { output }),
   };
 }

@@ -121,13 +121,20 @@ async function uploadFile(
   } catch (thrown) {
     throw errorFromThrown("upload", thrown);
   }
-  if (!file?.name) throw new ProviderError("unavailable", "Gemini took the upload but did not say under which name.");
-  if (String(file.state) === "FAILED" || (file.sizeBytes !== undefined && Number(file.sizeBytes) !== bytes)) {
+  const { name, state, sizeBytes, createTime, expirationTime } = fieldsOf(file);
+  if (name === undefined) throw new ProviderError("unavailable", "Gemini took the upload but did not say under which name.");
+  if (state === "FAILED" || (sizeBytes !== undefined && Number(sizeBytes) !== bytes)) {
     throw new ProviderError("unavailable", "Gemini did not store the upload as it was sent.");
   }
-  const created = Date.parse(file.createTime ?? "");
-  const expires = Number.isNaN(Date.parse(file.expirationTime ?? "")) ? created + fileLifeMs : Date.parse(file.expirationTime!);
-  return { ref: file.name, ...(Number.isNaN(expires) ? {} : { expiresAt: expires - expiryMarginMs }) };
+  const created = Date.parse(createTime ?? "");
+  const expires = Number.isNaN(Date.parse(expirationTime ?? "")) ? created + fileLifeMs : Date.parse(expirationTime!);
+  return { ref: name, ...(Number.isNaN(expires) ? {} : { expiresAt: expires - expiryMarginMs }) };
+}
+
+/** What the answer says in texts and numbers, in spite of the SDK's types. */
+function fieldsOf(file: object | undefined): Partial<Record<string, string>> {
+  const fields = Object.entries(file ?? {}).filter(([, value]) => (typeof value === "string" && value !== "") || typeof value === "number");
+  return Object.fromEntries(fields.map(([name, value]) => [name, String(value)]));
 }
 
 /** Deletes the uploaded file. One that is gone answers 403 or 404; both are fine. */

@@ -3,7 +3,7 @@ import type { Provider } from "../core/provider.ts";
 import { fromHeaders } from "./call-options.ts";
 import type { CallOptions } from "./context.ts";
 import { parsePromptUrl, type PromptTarget } from "./prompt-url.ts";
-import { parseBody, sendPrompt } from "./requests.ts";
+import { parseBody, sendPrompt, type RequestDefaults } from "./requests.ts";
 import { storedResponse, type Answer } from "./stored-response.ts";
 import { never } from "./entry-value.ts";
 import type { Turn } from "./turn.ts";
@@ -13,7 +13,7 @@ export interface BatchFetchOptions {
   /** The turn whose run the prompts belong to; by default the one that the calling code runs in. */
   turn?: Turn;
   providerFor: (api: PromptTarget["api"]) => Provider;
-  maxAttempts: number;
+  defaults: RequestDefaults;
   /**
    * How a failed request shows: `throw` the typed error (our own facade), or answer with a 400-class status (any SDK), which
    * no SDK retries on its own.
@@ -26,9 +26,9 @@ export interface BatchFetchOptions {
 /** A `fetch` under which prompts become requests of the current run: the one transport for every SDK. */
 export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.fetch {
   return async (input, init) => {
-    const url = typeof input === "string" ? input : input instanceof URL ? input.href : input.url;
-    const method = init?.method ?? (input instanceof Request ? input.method : "GET");
-    const target = method.toUpperCase() === "POST" ? parsePromptUrl(url) : undefined;
+    const given = isRequest(input) ? input : undefined;
+    const method = init?.method ?? given?.method ?? "GET";
+    const target = method.toUpperCase() === "POST" ? parsePromptUrl(urlOf(input)) : undefined;
     if (!target) return options.passThrough(input, init);
 
     const scope = turnStorage.getStore();
@@ -44,20 +44,21 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
       slot.answer = undefined;
       return storedResponse(stored);
     }
-    const call = typeof input === "string" && init?.headers === undefined ? {} : fromHeaders(headersOf(input, init));
-    const text = typeof init?.body === "string" ? init.body : await new Request(input, init).text();
-    const provider = options.providerFor(target.api);
-    // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.
-    const send = () => answer(turn, provider, target, text, call, options.maxAttempts);
-    const openBefore = turn.openWaits;
     try {
+      const call = init?.headers === undefined && given === undefined ? {} : fromHeaders(headersOf(given, init));
+      const text = typeof init?.body === "string" ? init.body : await bodyOf(given, init);
+      const provider = options.providerFor(target.api);
+      // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.
+      const send = () => answer(turn, provider, target, text, call, options.defaults);
+      const openBefore = turn.openWaits;
       const answered = scope?.turn === turn ? send() : turnStorage.run({ turn, prefix: "", inStep: false }, send);
       if (slot?.park && turn.openWaits > openBefore) {
         slot.park(answered);
         return await never();
       }
       return storedResponse(await answered);
-    } catch (error) {
+    } catch (thrown) {
+      const error = thrown instanceof RangeError ? tooDeep(thrown) : thrown;
       if (options.failures === "throw" || !GembatchError.is(error)) throw error;
       return errorResponse(error);
     }
@@ -71,20 +72,20 @@ function answer(
   target: PromptTarget,
   text: string,
   options: CallOptions,
-  maxAttempts: number,
+  defaults: RequestDefaults,
 ): Promise<Answer> {
   const { model, sse } = target;
   switch (target.method) {
     case "generateContent":
-      return sendPrompt(turn, { provider, model, method: "generateContent", text, options }, maxAttempts).then(json);
+      return sendPrompt(turn, { provider, model, method: "generateContent", text, options }, defaults).then(json);
     case "streamGenerateContent":
-      return sendPrompt(turn, { provider, model, method: "generateContent", text, options }, maxAttempts).then((response) =>
+      return sendPrompt(turn, { provider, model, method: "generateContent", text, options }, defaults).then((response) =>
         sse ? { text: `data: ${response}\n\n`, contentType: "text/event-stream" } : json(`[${response}]`),
       );
     case "embedContent":
-      return sendPrompt(turn, { provider, model, method: "embedContent", text, options }, maxAttempts).then(json);
+      return sendPrompt(turn, { provider, model, method: "embedContent", text, options }, defaults).then(json);
     case "batchEmbedContents":
-      return embedAll(turn, provider, model, text, options, maxAttempts).then((responses) => {
+      return embedAll(turn, provider, model, text, options, defaults).then((responses) => {
         const embeddings = responses.map((response) => (JSON.parse(response) as { embedding?: unknown }).embedding ?? {});
         return json(JSON.stringify({ embeddings }));
       });
@@ -98,14 +99,17 @@ function embedAll(
   model: string,
   text: string,
   options: CallOptions,
-  maxAttempts: number,
+  defaults: RequestDefaults,
 ): Promise<string[]> {
-  const { requests } = parseBody(text);
-  const items = Array.isArray(requests) ? (requests as unknown[]) : [];
+  const { requests: items } = parseBody(text);
+  // All or none: what is refused must not leave others behind that nobody waits for.
+  if (!Array.isArray(items) || !items.every(isObject)) {
+    throw new GembatchError("invalid_argument", "The body of batchEmbedContents needs a list of requests.");
+  }
   return Promise.all(
     items.map((item, index) => {
       const own = options.key === undefined || items.length === 1 ? options : { ...options, key: `${options.key}/${index}` };
-      return sendPrompt(turn, { provider, model, method: "embedContent", text: JSON.stringify(item), options: own }, maxAttempts);
+      return sendPrompt(turn, { provider, model, method: "embedContent", text: JSON.stringify(item), options: own }, defaults);
     }),
   );
 }
@@ -114,9 +118,47 @@ function json(text: string): Answer {
   return { text, contentType: "application/json" };
 }
 
-function headersOf(input: string | URL | Request, init: RequestInit | undefined): Headers {
-  if (init?.headers === undefined) return input instanceof Request ? input.headers : new Headers();
-  return init.headers instanceof Headers ? init.headers : new Headers(init.headers);
+/** A Request of this realm or of a fetch library's own. */
+function isRequest(input: Parameters<typeof globalThis.fetch>[0]): input is Request {
+  return isObject(input) && typeof input["url"] === "string" && typeof input["method"] === "string";
+}
+
+/** Of a text, or of a URL or Request of any realm; empty for what is neither, which is the real fetch's to refuse. */
+function urlOf(input: unknown): string {
+  if (typeof input === "string") return input;
+  const url = isObject(input) ? (input["href"] ?? input["url"]) : undefined;
+  return typeof url === "string" ? url : "";
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function headersOf(given: Request | undefined, init: RequestInit | undefined): Headers {
+  if (init?.headers === undefined) return given?.headers ?? new Headers();
+  try {
+    return init.headers instanceof Headers ? init.headers : new Headers(init.headers);
+  } catch (cause) {
+    throw new GembatchError("invalid_argument", "The headers of a prompt are not valid HTTP headers.", { cause });
+  }
+}
+
+async function bodyOf(given: Request | undefined, init: RequestInit | undefined): Promise<string> {
+  try {
+    if (init?.body === undefined || init.body === null) return (await given?.text()) ?? "";
+    return await new Response(init.body).text();
+  } catch (cause) {
+    throw new GembatchError("invalid_argument", "The body of a prompt cannot be read.", {
+      hint: "A stream can be read once; send the body as a text.",
+      cause,
+    });
+  }
+}
+
+function tooDeep(cause: RangeError): GembatchError {
+  return new GembatchError("invalid_argument", "The body of a prompt cannot be kept as JSON: it is nested too deeply, or too long.", {
+    cause,
+  });
 }
 
 /** The failure as Google's APIs would say it. */

@@ -12,6 +12,9 @@ import type {
 } from "@google/genai";
 import type { Duration } from "../core/duration.ts";
 import type { Logger } from "../core/log.ts";
+import type { StandardSchemaV1 } from "./standard-schema.ts";
+import type { TypedResponse } from "./typed-output.ts";
+import type { TierChoice } from "../core/tiers.ts";
 
 /** Options of one prompt: second argument of the `models` methods, last argument of `submit`, `x-gembatch-…` headers on the fetch. */
 export interface CallOptions {
@@ -25,12 +28,45 @@ export interface CallOptions {
     /** Tries in all. Default: `retry.maxAttempts` of the instance. */
     maxAttempts?: number;
   };
+  /** The price class that it travels at. Default: that of the SDK's own `serviceTier`, else of the chain, else of the instance. */
+  tier?: TierChoice;
+  /**
+   * When the answer is wanted: a duration from the call on, or an instant. A target: what a job would not reach in time goes to a faster tier, and comes late rather
+   * than never. Default: the run's.
+   */
+  deadline?: Duration | Date;
+  /** Whether equal prompts share one answer. Default: each is asked. */
+  cache?: CacheOptions;
+}
+
+/** Equal prompts (same model, same body) share one answer. */
+export interface CacheOptions {
+  /** `run`: within this run. `store`: with every run whose prompt has this option, also while the first is still on its way. */
+  scope: "run" | "store";
+  /** `store`: how long an answer is used after it came. Default `"1d"`. */
+  ttl?: Duration;
 }
 
 export type OnChange = "reuse" | "redo" | "fail";
 
+/** What makes the output of a prompt typed: options of `models.generateContent` and of a handler. */
+export interface TypedOptions<S extends StandardSchemaV1> {
+  /**
+   * Any Standard Schema (zod, valibot, arktype, …). It is sent as `responseSchema`, unless the prompt brings its own, and validates every reply; `.output`
+   * of the response is what it gives. It must validate the same at every replay.
+   */
+  schema: S;
+  /** How often an invalid reply is asked for again, with what is wrong with it. Default 2. After that: `output_invalid`. */
+  repair?: number;
+}
+
 /** The official SDK's `models`, whose prompts travel in batch jobs. Everything else (countTokens, images, …) goes to the live API. */
 export type BatchModels = Omit<Models, "generateContent" | "generateContentStream" | "embedContent"> & {
+  /** With a schema: the response has its validated value as `output`. Rejects with `output_invalid` if no reply fits. */
+  generateContent<S extends StandardSchemaV1>(
+    params: GenerateContentParameters,
+    options: CallOptions & TypedOptions<S>,
+  ): Promise<TypedResponse<S>>;
   generateContent(params: GenerateContentParameters, options?: CallOptions): Promise<GenerateContentResponse>;
   /** One chunk: the whole answer. */
   generateContentStream(params: GenerateContentParameters, options?: CallOptions): Promise<AsyncGenerator<GenerateContentResponse>>;

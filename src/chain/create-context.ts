@@ -1,15 +1,17 @@
-import type { Models } from "@google/genai";
+import type { GenerateContentParameters, GenerateContentResponse, Models } from "@google/genai";
 import { parseDuration, type Duration } from "../core/duration.ts";
 import { GembatchError, describe } from "../core/errors.ts";
 import { canonicalJson, digest, toJson } from "../core/json.ts";
 import type { Logger } from "../core/log.ts";
 import { toHeaders } from "./call-options.ts";
-import type { BatchModels, CallOptions, Callable, ChainContext } from "./context.ts";
+import type { BatchModels, CallOptions, Callable, ChainContext, TypedOptions } from "./context.ts";
 import type { Registry } from "./definition.ts";
 import type { Answer } from "./stored-response.ts";
 import { entryValue } from "./entry-value.ts";
 import type { Turn } from "./turn.ts";
+import type { StandardSchemaV1 } from "./standard-schema.ts";
 import { turnStorage, type TurnScope } from "./turn-scope.ts";
+import { completeOutput, conversationOf, parseTypedOutput, repairKey, withConversation, withResponseSchema } from "./typed-output.ts";
 
 /** What every context of a gembatch shares. */
 export interface ContextParts {
@@ -66,13 +68,31 @@ export function createContext(turn: Turn, parts: ContextParts): ChainContext {
 
 /** The official models with our options as a second argument; they travel to the fetch as headers. */
 function createModels(models: Models, turn: Turn): BatchModels {
+  const ask: Ask = (params, options) => callSdk(turn, () => models.generateContent(withOptions(params, options)));
+  const generateContent = (params: GenerateContentParameters, options?: CallOptions & Partial<TypedOptions<StandardSchemaV1>>) =>
+    options?.schema === undefined ? ask(params, options) : askTyped(ask, params, { ...options, schema: options.schema });
   const own: Pick<BatchModels, "generateContent" | "generateContentStream" | "embedContent"> & { __proto__: Models } = {
     __proto__: models,
-    generateContent: (params, options) => callSdk(turn, () => models.generateContent(withOptions(params, options))),
+    generateContent: generateContent as BatchModels["generateContent"],
     generateContentStream: (params, options) => callSdk(turn, () => models.generateContentStream(withOptions(params, options))),
     embedContent: (params, options) => callSdk(turn, () => models.embedContent(withOptions(params, options))),
   };
   return own as unknown as BatchModels;
+}
+
+type Ask = (params: GenerateContentParameters, options?: CallOptions) => Promise<GenerateContentResponse>;
+
+/** Asks until a reply fits the schema. Each try is an ordinary prompt of the run, so a replay finds it. */
+async function askTyped(ask: Ask, params: GenerateContentParameters, options: CallOptions & TypedOptions<StandardSchemaV1>) {
+  const { schema, repair, ...call } = options;
+  const typed = parseTypedOutput({ schema, repair });
+  const prompt = withResponseSchema(params, schema);
+  const first = await ask(prompt, call);
+  return completeOutput(first, typed, (turns, tries) => {
+    const conversation = conversationOf(params, first);
+    const key = repairKey(call.key, [params.model, conversation, turns[0]], tries);
+    return ask(withConversation(prompt, [...conversation, ...turns]), { ...call, key });
+  });
 }
 
 /**

@@ -1,7 +1,13 @@
+import { parseDuration, type Duration } from "../core/duration.ts";
 import { describe, GembatchError } from "../core/errors.ts";
 import { digest } from "../core/json.ts";
-import { refuseUnknown, parseCount } from "../core/options.ts";
+import { checkType, parseCount, refuseUnknown } from "../core/options.ts";
 import type { RunKind, ChainVersions } from "../core/store.ts";
+import type { TierChoice } from "../core/tiers.ts";
+import { checkTier } from "./call-options.ts";
+import type { TypedOptions } from "./context.ts";
+import type { StandardSchemaV1 } from "./standard-schema.ts";
+import { parseTypedOutput, responseSchemaOf, type TypedOutput } from "./typed-output.ts";
 
 /** Options of a chain or handler. */
 export interface DefinitionOptions {
@@ -13,7 +19,14 @@ export interface DefinitionOptions {
   accepts?: readonly string[];
   /** How often a turn that throws is tried in all. Default 1: the run fails and can be retried by hand. */
   maxAttempts?: number;
+  /** The price class of its prompts. Default: that of the instance. */
+  tier?: TierChoice;
+  /** When its runs are wanted to be done, counted from their start. A target: prompts that a job would not answer in time go to a faster tier. */
+  deadline?: Duration;
 }
+
+/** Options of a handler. With a schema, it is sent with every prompt that is submitted to the handler, and the handler is given valid replies only. */
+export type HandlerOptions<S extends StandardSchemaV1 = StandardSchemaV1> = DefinitionOptions & Partial<TypedOptions<S>>;
 
 /** A registered chain or handler. */
 export interface Definition {
@@ -22,8 +35,12 @@ export interface Definition {
   version: string;
   accepts: readonly string[];
   maxAttempts: number;
-  /** Digest of version and source: tells a deploy from non-determinism. */
+  tier: TierChoice | undefined;
+  deadlineMs: number | undefined;
+  /** Digest of version, source and a handler's schema: tells a deploy from non-determinism. */
   code: string;
+  /** What a handler's responses have to fit. */
+  typed: TypedOutput | undefined;
   // The registry is the one place where the types of all chains meet; `chain()` and `handler()` restore them.
   fn: (...args: never[]) => unknown;
 }
@@ -32,7 +49,7 @@ export interface Definition {
 export class Registry {
   readonly #definitions = new Map<string, Definition>();
 
-  add(kind: RunKind, name: unknown, fn: unknown, options: DefinitionOptions = {}): Definition {
+  add(kind: RunKind, name: unknown, fn: unknown, options: HandlerOptions = {}): Definition {
     if (typeof name !== "string" || name.trim() === "") {
       throw new GembatchError("invalid_argument", `A ${kind} needs a name, got ${describe(name)}.`, {
         hint: `Write gembatch.${kind}("my-${kind}", async (…) => …): the name is what stored runs refer to.`,
@@ -41,21 +58,30 @@ export class Registry {
     if (typeof fn !== "function") {
       throw new GembatchError("invalid_argument", `The ${kind} "${name}" needs a function, got ${describe(fn)}.`);
     }
-    refuseUnknown(options, ["version", "accepts", "maxAttempts"], `${kind}("${name}")`);
+    const ofHandlers = kind === "handler" ? ["schema", "repair"] : [];
+    refuseUnknown(options, ["version", "accepts", "maxAttempts", "tier", "deadline", ...ofHandlers], `${kind}("${name}")`);
     const present = this.#definitions.get(name);
     if (present) {
       throw new GembatchError("duplicate_name", `The name "${name}" is already taken by a ${present.kind}.`, {
         hint: "Chains and handlers share one set of names; choose another, or check that a module is not loaded twice.",
       });
     }
-    const version = options.version ?? "";
+    const version = checkType(options.version, "string", `${kind}("${name}").version`) ?? "";
+    const accepts: unknown = options.accepts ?? [];
+    if (!Array.isArray(accepts) || !accepts.every((item) => typeof item === "string")) {
+      throw new GembatchError("invalid_option", `Option ${kind}("${name}").accepts must be a list of versions, got ${describe(accepts)}.`);
+    }
+    const typed = parseTyped(options);
     const definition: Definition = {
       kind,
       name,
       version,
-      accepts: options.accepts ?? [],
+      accepts,
       maxAttempts: options.maxAttempts === undefined ? 1 : parseCount(options.maxAttempts, `${kind}("${name}").maxAttempts`),
-      code: digest(`${version}\n${Function.prototype.toString.call(fn)}`),
+      tier: options.tier === undefined ? undefined : checkTier(options.tier),
+      deadlineMs: options.deadline === undefined ? undefined : parseDuration(options.deadline, `${kind}("${name}").deadline`),
+      code: digest(`${version}\n${Function.prototype.toString.call(fn)}${typed ? schemaText(typed.schema) : ""}`),
+      typed,
       fn: fn as Definition["fn"],
     };
     this.#definitions.set(name, definition);
@@ -73,5 +99,20 @@ export class Registry {
 
   names(kind: RunKind): string[] {
     return [...this.#definitions.values()].filter((definition) => definition.kind === kind).map(({ name }) => name);
+  }
+}
+
+function parseTyped({ schema, repair }: HandlerOptions): TypedOutput | undefined {
+  if (schema !== undefined) return parseTypedOutput({ schema, repair });
+  if (repair === undefined) return undefined;
+  throw new GembatchError("invalid_option", "Option repair needs a schema.");
+}
+
+/** The schema as it is sent. One that cannot be is no error here: requests may bring their own `responseSchema`. */
+function schemaText(schema: StandardSchemaV1): string {
+  try {
+    return `\n${JSON.stringify(responseSchemaOf(schema))}`;
+  } catch {
+    return "";
   }
 }

@@ -6,6 +6,7 @@ export class History {
   readonly #asked = new Set<string>();
   readonly #occurrences = new Map<string, number>();
   #bases: Map<string, string> | undefined;
+  #kept: Set<string> | undefined;
   #nextNo = 0;
   #seen: number;
   #loaded = 0;
@@ -106,9 +107,16 @@ export class History {
     }
   }
 
+  /** The answer of this entry may be handed out again. */
+  keep(key: string): void {
+    this.#kept ??= new Set();
+    this.#kept.add(key);
+  }
+
   /** Drops the answers that were handed out. */
   slim(): void {
     for (const key of this.#asked) {
+      if (this.#kept?.has(key)) continue;
       const entry = this.#entries.get(key);
       if (entry?.seq !== undefined) entry.value = undefined;
     }

@@ -24,18 +24,34 @@ export function parsePromptUrl(url: string): PromptTarget | undefined {
   return target;
 }
 
+/** Both forms at the end of a path: what stands before is the host's own. */
+const vertexModel = /(?:^|\/)((?:projects\/[^/]+\/(?:locations\/[^/]+\/)?)?(?:publishers\/[^/]+\/models\/[^/]+|endpoints\/[^/]+))$/;
+const geminiModel = /(?:^|\/)(?:models\/([^/]+)|(tunedModels\/[^/]+))$/;
+
 function parse(url: string): PromptTarget | undefined {
-  const colon = url.lastIndexOf(":");
-  if (colon < 8) return undefined;
-  const { pathname, searchParams } = new URL(url);
-  const match = pattern.exec(decodeURIComponent(pathname));
+  // Most URLs of a program are none; taking one apart costs more than this.
+  if (!url.includes("Content")) return undefined;
+  const parts = URL.parse(url);
+  const match = parts && pattern.exec(decodePath(parts.pathname));
   if (!match) return undefined;
-  const resource = match[1]!;
-  const method = match[2] as PromptTarget["method"];
-  const sse = searchParams.get("alt") === "sse";
-  const vertex = /(?:^|\/)(?:projects\/.+\/)?((?:publishers|endpoints)\/.+)$/.exec(resource);
-  if (vertex) return { api: "vertex", model: resource.slice(resource.search(/projects\/|publishers\/|endpoints\//)), method, sse };
-  const gemini = /(?:^|\/)(?:models\/([^/]+)|(tunedModels\/[^/]+))$/.exec(resource);
-  if (gemini) return { api: "gemini", model: gemini[1] ?? gemini[2]!, method, sse };
-  return undefined;
+  const [, resource, method] = match as unknown as [string, string, PromptTarget["method"]];
+  const sse = parts.searchParams.get("alt") === "sse";
+  const vertex = vertexModel.exec(resource)?.[1];
+  if (vertex !== undefined) return { api: "vertex", model: vertex, method, sse };
+  const gemini = geminiModel.exec(resource);
+  const model = gemini?.[1] ?? gemini?.[2];
+  return model === undefined ? undefined : { api: "gemini", model, method, sse };
+}
+
+/** Without escapes; a part whose escapes are no text is left as it is. */
+function decodePath(path: string): string {
+  return path.includes("%") ? path.split("/").map(decodePart).join("/") : path;
+}
+
+function decodePart(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }

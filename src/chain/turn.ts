@@ -1,6 +1,6 @@
 import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
 import { digest, toJson } from "../core/json.ts";
-import type { ClaimedRun, CommitResult, Entry, EntryKind, NewEntry, NewRun, TurnCommit, TurnOutcome } from "../core/store.ts";
+import type { ClaimedRun, CommitResult, Entry, EntryKind, NewEntry, NewRequest, NewRun, TurnCommit, TurnOutcome } from "../core/store.ts";
 import type { OnChange } from "./context.ts";
 import type { Definition } from "./definition.ts";
 import { History } from "./history.ts";
@@ -63,6 +63,7 @@ export class Turn {
   #callsAtRound = -1;
   #quiet = 0;
   #randoms = 0;
+  #shared: Map<string, Promise<Entry>> | undefined;
   #result: { value: unknown } | { error: unknown } | undefined;
   /** Prompts and waits that the code asked for after it had returned. */
   #afterEnd = 0;
@@ -111,8 +112,7 @@ export class Turn {
 
   /** Goes on under a new claim with what settled since. `entries`: everything after `loaded`. */
   resume(run: ClaimedRun, entries: readonly Entry[]): void {
-    this.run.epoch = run.epoch;
-    this.run.attempts = run.attempts;
+    Object.assign(this.run, run);
     this.#over = false;
     this.#quiet = 0;
     this.#calls += 1;
@@ -175,6 +175,11 @@ export class Turn {
     if (this.#quiet < quietRounds) return "going";
     if (this.#steps > 0 || this.#open.size === 0) return "idle";
     return "over";
+  }
+
+  /** Prompts that this turn asks for the first time. */
+  get newRequests(): NewRequest[] {
+    return this.#entries.flatMap(({ request }) => (request ? [request] : []));
   }
 
   /** Ends the turn and says what to commit. */
@@ -261,6 +266,20 @@ export class Turn {
       if (asked.entry?.seq !== undefined) this.#release(asked.entry, wait);
       else this.#open.set(asked.key, wait);
     });
+  }
+
+  /** One wait for all calls with this base in the whole run, in whatever scope: they share its result. */
+  waitOnce(base: string, wait: () => Promise<Entry>): Promise<Entry> {
+    this.#shared ??= new Map();
+    let shared = this.#shared.get(base);
+    if (shared === undefined) {
+      const scope = turnStorage.getStore();
+      shared = scope === undefined ? wait() : turnStorage.run({ ...scope, prefix: "shared/" }, wait);
+      this.#shared.set(base, shared);
+      // Its value is given out again to later calls, so a waiting turn must not drop it.
+      void shared.then(({ key }) => this.#history.keep(key));
+    }
+    return shared;
   }
 
   /** The key that a prompt of this exact text was recorded under, without scope and count. */

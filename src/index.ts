@@ -10,15 +10,32 @@ export type { MapItem, MapOptions, MapProgress } from "./client/map-runs.ts";
 export type { EmbedContentRequest, GenerateContentRequest, Handler, HandlerFunction, SubmitOptions } from "./client/submit.ts";
 export type { WorkerHandle } from "./client/worker-handle.ts";
 export type { LaneRecord } from "./client/lists.ts";
+export type { RunSelection } from "./client/runs.ts";
+export type { CostDimension, CostLine, CostOptions } from "./client/costs.ts";
+export type { WebhookOptions } from "./client/connect.ts";
 export type { Stats } from "./client/stats.ts";
-export type { BatchModels, CallOptions, ChainContext, OnChange } from "./chain/context.ts";
-export type { DefinitionOptions } from "./chain/definition.ts";
-export type { BatchingOptions, LaunchOptions, PollingOptions, RetryOptions, WorkerOptions } from "./worker/settings.ts";
+export type { BatchModels, CacheOptions, CallOptions, ChainContext, OnChange, TypedOptions } from "./chain/context.ts";
+export type { DefinitionOptions, HandlerOptions } from "./chain/definition.ts";
+export type { StandardSchemaV1 } from "./chain/standard-schema.ts";
+export type { TypedResponse } from "./chain/typed-output.ts";
+export type {
+  BatchingOptions,
+  DirectTierOptions,
+  LaunchOptions,
+  PollingOptions,
+  RetryOptions,
+  TiersOptions,
+  WorkerOptions,
+} from "./worker/settings.ts";
 export { GembatchError, type GembatchErrorCode } from "./core/errors.ts";
 export type { Duration } from "./core/duration.ts";
 export type { Logger } from "./core/log.ts";
 export type { Clock, Random } from "./core/clock.ts";
-export { defaultPrices, type Price, type Tier } from "./core/pricing.ts";
+export { defaultPrices, type Price } from "./core/pricing.ts";
+export type { Tier, TierChoice } from "./core/tiers.ts";
+export type { Budget } from "./core/budget.ts";
+export type { PayloadCodec } from "./core/codec.ts";
+export type { RetentionOptions } from "./core/retention.ts";
 export type { Usage } from "./core/usage.ts";
 export type { BatchRecord, Page, PageOptions, RequestRecord, RunRecord, Store } from "./core/store.ts";
 export {

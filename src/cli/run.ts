@@ -4,17 +4,22 @@ import { defaultStoreUrl } from "../client/connect.ts";
 import { GembatchError } from "../core/errors.ts";
 import { runTransitions } from "../core/states.ts";
 import { runEmulatorCommand } from "../emulator.ts";
-import { Gembatch, type RunRecord } from "../index.ts";
-import { batchesText, runsText, statusText } from "./text.ts";
+import { Gembatch, type CostDimension, type RunRecord } from "../index.ts";
+import { batchesText, costsText, lanesText, runsText, statusText } from "./text.ts";
 
 const help = `gembatch: LLM prompt chains at batch prices
 
 Usage
   gembatch status               how runs, requests and batches stand, with tokens and money
   gembatch runs                 the newest runs; --state failed, --chain NAME, --limit N
-  gembatch batches              the newest batches and their jobs
-  gembatch retry ID...          let held and failed runs go on from where they stopped
-  gembatch cancel ID...         end runs; what is in a job is paid and ignored
+  gembatch batches              the newest batches and their jobs; --held
+  gembatch lanes                the queues, and why one of them waits
+  gembatch costs                what answers cost; --by day,chain,model,tier --since 2026-12-01
+  gembatch retry ID...          let held and failed runs go on from where they stopped; --afresh from their start
+  gembatch cancel ID...         end runs; what is in a job is paid and ignored; --tree with all that they started
+  gembatch hold ID...           stop runs until they are retried
+                                (retry, cancel and hold also take --chain NAME, --state STATE, or both, instead of ids)
+  gembatch release ID...        create the jobs of held batches again
   gembatch emulator             a local server that speaks the Gemini batch API; --help for its options
 
 Options
@@ -47,6 +52,12 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
       state: { type: "string" },
       chain: { type: "string" },
       limit: { type: "string" },
+      by: { type: "string" },
+      since: { type: "string" },
+      until: { type: "string" },
+      held: { type: "boolean" },
+      tree: { type: "boolean" },
+      afresh: { type: "boolean" },
       help: { type: "boolean", short: "h" },
       version: { type: "boolean", short: "v" },
     },
@@ -82,15 +93,48 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
       return 0;
     }
     case "batches": {
-      const { items } = await gembatch.batches.list({ limit });
+      const { items } = await gembatch.batches.list({ limit, ...(values.held ? { held: true } : {}) });
       show(items, batchesText(items));
       return 0;
     }
+    case "lanes": {
+      const lanes = await gembatch.lanes.list();
+      show(lanes, lanesText(lanes));
+      return 0;
+    }
+    case "costs": {
+      const { by, since, until } = values;
+      const lines = await gembatch.costs({
+        by: (by === undefined ? [] : by.split(",")) as CostDimension[],
+        ...(since === undefined ? {} : { since }),
+        ...(until === undefined ? {} : { until }),
+      });
+      show(lines, costsText(lines));
+      return 0;
+    }
     case "retry":
-    case "cancel": {
-      if (ids.length === 0) throw new GembatchError("invalid_option", `gembatch ${command} needs the ids of runs.`);
-      const changed = await gembatch.runs[command](ids);
-      show(changed, `${changed.length} of ${ids.length} runs ${command === "retry" ? "go on" : "are cancelled"}.\n`);
+    case "cancel":
+    case "hold": {
+      const filter = { ...(state === undefined ? {} : { state }), ...(values.chain === undefined ? {} : { chain: values.chain }) };
+      const byFilter = Object.keys(filter).length > 0;
+      if (byFilter === ids.length > 0) {
+        throw new GembatchError("invalid_option", `gembatch ${command} needs either the ids of runs, or --chain or --state.`);
+      }
+      const selection = byFilter ? filter : ids;
+      const changed =
+        command === "retry"
+          ? await gembatch.runs.retry(selection, { afresh: values.afresh ?? false })
+          : command === "cancel"
+            ? await gembatch.runs.cancel(selection, { tree: values.tree ?? false })
+            : await gembatch.runs.hold(selection);
+      const outcome = { retry: "go on", cancel: "are cancelled", hold: "are held" }[command];
+      show(changed, `${changed.length}${byFilter ? "" : ` of ${ids.length}`} runs ${outcome}.\n`);
+      return byFilter || changed.length >= ids.length ? 0 : 1;
+    }
+    case "release": {
+      if (ids.length === 0) throw new GembatchError("invalid_option", "gembatch release needs the ids of batches.");
+      const changed = await gembatch.batches.release(ids);
+      show(changed, `${changed.length} of ${ids.length} batches are sent again, unless their job turns up.\n`);
       return changed.length === ids.length ? 0 : 1;
     }
     default:

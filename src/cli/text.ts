@@ -1,5 +1,6 @@
 import { formatDuration } from "../core/duration.ts";
-import type { BatchRecord, RunRecord, Stats } from "../index.ts";
+import { laneName } from "../core/keys.ts";
+import type { BatchRecord, CostLine, LaneRecord, RunRecord, Stats } from "../index.ts";
 
 export function statusText(stats: Stats): string {
   const { usage, cost } = stats;
@@ -12,6 +13,7 @@ export function statusText(stats: Stats): string {
   ];
   if (cost.unknownModels.length > 0)
     lines.push(`          without the answers of ${cost.unknownModels.join(", ")}: their price is unknown`);
+  if (stats.duplicateJobs > 0) lines.push(`warning   ${stats.duplicateJobs} duplicate jobs were found, cancelled and not read`);
   return `${lines.join("\n")}\n`;
 }
 
@@ -30,10 +32,42 @@ export function batchesText(batches: readonly BatchRecord[]): string {
     batches.map((batch) => [
       batch.id,
       batch.lane.model,
-      batch.state,
+      batch.held ? "held" : batch.state,
       String(batch.requestCount),
       batch.job ?? "",
       batch.endedAt === undefined || batch.launchedAt === undefined ? "" : formatDuration(batch.endedAt - batch.launchedAt),
+    ]),
+  );
+}
+
+export function lanesText(lanes: readonly LaneRecord[]): string {
+  if (lanes.length === 0) return "No lanes.\n";
+  return table(
+    ["lane", "queued", "in batches", "answers", "waits because"],
+    lanes.map((lane) => [
+      laneName(lane.lane),
+      String(lane.queued),
+      String(lane.inBatches),
+      String(lane.answers),
+      lane.blocked?.reason ?? "",
+    ]),
+  );
+}
+
+export function costsText(lines: readonly CostLine[]): string {
+  const [first] = lines;
+  if (first === undefined) return "No answers.\n";
+  const by = (["day", "chain", "model", "tier"] as const).filter((dimension) => first[dimension] !== undefined);
+  return table(
+    [...by, "answers", "tokens in", "tokens out", "cost", "standard tier", "unpriced"],
+    lines.map((line) => [
+      ...by.map((dimension) => line[dimension] ?? ""),
+      line.answers.toLocaleString("en"),
+      (line.usage.promptTokens + line.usage.toolTokens).toLocaleString("en"),
+      (line.usage.outputTokens + line.usage.thoughtTokens).toLocaleString("en"),
+      `$${line.usd.toFixed(4)}`,
+      `$${line.standardUsd.toFixed(4)}`,
+      line.unpriced === 0 ? "" : String(line.unpriced),
     ]),
   );
 }

@@ -1,19 +1,23 @@
 import type { EmbedContentResponse, GenerateContentResponse } from "@google/genai";
-import type { ChainContext } from "../chain/context.ts";
-import type { DefinitionOptions } from "../chain/definition.ts";
+import type { ChainContext, TypedOptions } from "../chain/context.ts";
+import type { DefinitionOptions, HandlerOptions } from "../chain/definition.ts";
+import type { StandardSchemaV1 } from "../chain/standard-schema.ts";
+import type { TypedResponse } from "../chain/typed-output.ts";
 import type { Clock, Random } from "../core/clock.ts";
+import type { PayloadCodec } from "../core/codec.ts";
 import { describe, GembatchError } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import { refuseUnknown } from "../core/options.ts";
-import { defaultPrices, type Price } from "../core/pricing.ts";
+import { checkMethods, checkSignal, checkType, refuseUnknown } from "../core/options.ts";
 import type { Provider } from "../core/provider.ts";
 import type { Store } from "../core/store.ts";
-import { resolveSettings, type SettingsOptions } from "../worker/settings.ts";
+import { resolveSettings, settingsOptions, type SettingsOptions } from "../worker/settings.ts";
 import { Chain, checkRunId } from "./chain.ts";
-import { connectProvider, connectStore } from "./connect.ts";
+import { connectProvider, connectStore, connectWebhook, type WebhookOptions } from "./connect.ts";
 import { consoleLogger, isLogLevel, type LogLevel } from "./console-logger.ts";
-import { Batches, Lanes, Requests, Runs } from "./lists.ts";
+import { readCosts, type CostLine, type CostOptions } from "./costs.ts";
+import { Batches, Lanes, Requests } from "./lists.ts";
 import { RunHandle } from "./run-handle.ts";
+import { Runs } from "./runs.ts";
 import { Session } from "./session.ts";
 import { readStats, type Stats } from "./stats.ts";
 import {
@@ -32,32 +36,19 @@ export interface GembatchOptions extends SettingsOptions {
   store?: string | Store;
   /** `gemini`, or a provider object such as `gemini({ … })`. Default: `GEMBATCH_PROVIDER`, else `gemini` with `GEMINI_API_KEY`. */
   provider?: string | Provider;
+  /** Encodes prompts, answers, inputs and outputs before they reach the store, e.g. to encrypt them. Ids, keys, states and times stay in clear. */
+  codec?: PayloadCodec;
   /** `false` is silent; a level writes lines from there up to stderr. Default: `GEMBATCH_LOG`, else `warn`. */
   logger?: false | LogLevel | Logger;
   /** Whether awaiting a result starts a worker in this process if there is none. Default true. */
   autoWorker?: boolean;
-  /** Prices that `stats()` counts with, instead of the built-in table. */
-  prices?: readonly Price[];
   /** Where time comes from; for tests. */
   clock?: Clock;
   /** Where chance comes from; for tests. */
   random?: Random;
 }
 
-const known = [
-  "store",
-  "provider",
-  "logger",
-  "autoWorker",
-  "prices",
-  "clock",
-  "random",
-  "batching",
-  "polling",
-  "retry",
-  "launch",
-  "worker",
-];
+const known = ["store", "provider", "codec", "logger", "autoWorker", "clock", "random", ...settingsOptions];
 
 /**
  * Prompt chains at batch prices. Describe the work with `chain()` and `handler()`, begin it with `start()`, `map()` and `submit()`; a worker groups
@@ -69,22 +60,21 @@ export class Gembatch implements AsyncDisposable {
   readonly batches: Batches;
   readonly lanes: Lanes;
   readonly #session: Session;
-  readonly #prices: readonly Price[];
 
   constructor(options: GembatchOptions = {}) {
     if (typeof options !== "object" || options === null)
       throw new GembatchError("invalid_option", `Options must be an object, got ${describe(options)}.`);
     refuseUnknown(options, known, "");
+    const log = resolveLogger(options.logger);
     this.#session = new Session({
-      store: connectStore(options.store, process.env),
+      store: connectStore(options.store, process.env, options.codec, log),
       provider: connectProvider(options.provider, process.env),
-      clock: options.clock ?? systemClock,
-      random: options.random ?? systemRandom,
-      log: resolveLogger(options.logger),
+      clock: checkMethods(options.clock, ["now", "monotonic", "sleep"], "clock") ?? systemClock,
+      random: checkMethods(options.random, ["next"], "random") ?? systemRandom,
+      log,
       settings: resolveSettings(options),
-      autoWorker: options.autoWorker ?? true,
+      autoWorker: checkType(options.autoWorker, "boolean", "autoWorker") ?? true,
     });
-    this.#prices = options.prices ?? defaultPrices;
     this.runs = new Runs(this.#session);
     this.requests = new Requests(this.#session);
     this.batches = new Batches(this.#session);
@@ -100,12 +90,21 @@ export class Gembatch implements AsyncDisposable {
     return new Chain(this.#session, this.#session.registry.add("chain", name, fn, options));
   }
 
-  /** Registers a handler: a function that `submit` sends a response to. It may submit further prompts; they land with it, once. */
+  /**
+   * Registers a handler: a function that `submit` sends a response to. It may submit further prompts; they land with it, once. With a schema, it is given
+   * responses that fit, with their validated `output`; without one that does, its run fails with `output_invalid`.
+   */
+  handler<Params = unknown, S extends StandardSchemaV1 = StandardSchemaV1>(
+    name: string,
+    fn: HandlerFunction<Params, TypedResponse<S>>,
+    options: DefinitionOptions & TypedOptions<S>,
+  ): Handler<Params>;
   handler<Params = unknown, Response extends GenerateContentResponse | EmbedContentResponse = GenerateContentResponse>(
     name: string,
     fn: HandlerFunction<Params, Response>,
     options?: DefinitionOptions,
-  ): Handler<Params> {
+  ): Handler<Params>;
+  handler<Params>(name: string, fn: HandlerFunction<Params, never>, options?: HandlerOptions): Handler<Params> {
     return { kind: "handler", name: this.#session.registry.add("handler", name, fn, options).name };
   }
 
@@ -134,12 +133,28 @@ export class Gembatch implements AsyncDisposable {
 
   /** Works until nothing is left that can go on by itself. Held runs do not count. */
   async onIdle(options: { signal?: AbortSignal } = {}): Promise<void> {
+    refuseUnknown(options, ["signal"], "onIdle options");
+    checkSignal(options.signal);
     await this.#session.withWorker(async () => this.#session.waitIdle(options.signal));
   }
 
   /** How many runs, requests and batches are in which state, with tokens and money so far. */
   async stats(): Promise<Stats> {
-    return readStats(await this.#session.store(), this.#prices, this.#session.parts.clock.now());
+    return readStats(await this.#session.store());
+  }
+
+  /** What answers cost, by day, chain, model and tier. */
+  async costs(options: CostOptions = {}): Promise<CostLine[]> {
+    return readCosts(await this.#session.store(), options);
+  }
+
+  /**
+   * A `fetch` handler for the webhooks of the Gemini API: each one that is genuine makes the workers of this store look at their jobs at once. Nothing else of it
+   * is believed. Jobs are looked at without webhooks as well, only later.
+   */
+  webhook(options: WebhookOptions): (request: Request) => Promise<Response> {
+    const { clock, log } = this.#session.parts;
+    return connectWebhook(options, { clock, log, onHint: async () => this.#session.hasten() });
   }
 
   /** Finishes the turns in hand and releases everything. Jobs at the provider go on; the next start takes their answers. */
@@ -155,7 +170,7 @@ export class Gembatch implements AsyncDisposable {
 function resolveLogger(logger: GembatchOptions["logger"]): Logger {
   const given = logger ?? process.env["GEMBATCH_LOG"] ?? "warn";
   if (given === false || given === "silent") return silentLogger;
-  if (typeof given === "object") return given;
+  if (typeof given === "object") return checkMethods(given, ["debug", "info", "warn", "error"], "logger");
   if (isLogLevel(given)) return consoleLogger(given);
   throw new GembatchError("invalid_option", `Option logger must be false, a level or a logger, got ${describe(given)}.`, {
     hint: "Levels: debug, info, warn, error, silent.",

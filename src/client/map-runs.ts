@@ -1,3 +1,4 @@
+import type { Duration } from "../core/duration.ts";
 import { deserializeError, GembatchError } from "../core/errors.ts";
 import { isTerminalRun } from "../core/states.ts";
 import type { NewRun, RunRecord } from "../core/store.ts";
@@ -26,6 +27,7 @@ export interface MapOptions<Input> {
   /** `input` (default): items in the order of the inputs. `completion`: as they end. */
   order?: "input" | "completion";
   priority?: number;
+  deadline?: Duration | Date;
   onProgress?: (progress: MapProgress) => void;
   signal?: AbortSignal;
 }

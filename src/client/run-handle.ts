@@ -1,5 +1,7 @@
 import { GembatchError, deserializeError } from "../core/errors.ts";
+import { checkSignal, refuseUnknown } from "../core/options.ts";
 import type { RunRecord } from "../core/store.ts";
+import { Runs } from "./runs.ts";
 import type { Session } from "./session.ts";
 
 /** One execution of a chain, or of a submitted prompt with its handler. */
@@ -17,6 +19,8 @@ export class RunHandle<Output> {
    * provider does not accept the key (the run itself is unharmed then).
    */
   async result(options: { signal?: AbortSignal } = {}): Promise<Output> {
+    refuseUnknown(options, ["signal"], "result options");
+    checkSignal(options.signal);
     const run = await this.#session.withWorker(async () => this.#session.waiters.wait(this.id, options.signal));
     return outputOf(run) as Output;
   }
@@ -30,11 +34,8 @@ export class RunHandle<Output> {
   }
 
   /** Ends the run unless it has ended: queued requests are withdrawn, those in a job are paid and ignored. */
-  async cancel(): Promise<boolean> {
-    const store = await this.#session.store();
-    const changed = await store.cancelRuns({ now: this.#session.parts.clock.now(), ids: [this.id] });
-    this.#session.waiters.notify(this.id);
-    return changed.length > 0;
+  async cancel(options: { tree?: boolean } = {}): Promise<boolean> {
+    return (await new Runs(this.#session).cancel(this.id, options)).length > 0;
   }
 }
 

@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createBatchFetch } from "../chain/batch-fetch.ts";
 import { Registry } from "../chain/definition.ts";
+import type { RequestDefaults } from "../chain/requests.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { GembatchError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
@@ -58,9 +59,22 @@ export class Session {
     return this.parts.store;
   }
 
+  /** What prompts are sent with that say nothing else. */
+  get defaults(): RequestDefaults {
+    const { retry, tier, money } = this.parts.settings;
+    return { maxAttempts: retry.maxAttempts, tier, prices: money.prices };
+  }
+
   /** There is new work: tell the workers of this process. */
   wake(): void {
     for (const worker of this.#workers) worker.wake();
+  }
+
+  /** Somebody heard that a job ended: every worker of the store looks at its jobs now. */
+  async hasten(): Promise<void> {
+    const store = await this.store();
+    await store.hastenBatches({ now: this.parts.clock.now(), providers: [this.parts.provider.name] });
+    this.wake();
   }
 
   /** Keeps a worker going while `work` is awaited, unless this process has none on purpose. */
@@ -104,7 +118,7 @@ export class Session {
         models: provider.createModels(
           createBatchFetch({
             providerFor: () => provider,
-            maxAttempts: settings.retry.maxAttempts,
+            defaults: this.defaults,
             failures: "throw",
             passThrough: globalThis.fetch,
           }),
@@ -113,7 +127,7 @@ export class Session {
           createBatchFetch({
             turn,
             providerFor: () => provider,
-            maxAttempts: settings.retry.maxAttempts,
+            defaults: this.defaults,
             failures: "respond",
             passThrough: globalThis.fetch,
           }),
@@ -179,8 +193,10 @@ function asTrouble(error: Error): GembatchError | undefined {
       cause: error,
     });
   }
+  if (!GembatchError.is(error)) return undefined;
+  if (error.code === "budget_exceeded" || error.code === "batch_held") return error;
   // A store that is busy for the moment is no news.
-  return GembatchError.is(error) && error.code.startsWith("store_") && error.code !== "store_locked" ? error : undefined;
+  return error.code.startsWith("store_") && error.code !== "store_locked" ? error : undefined;
 }
 
 /** Turns stored REST responses into the official SDK's response objects by letting the SDK itself "fetch" them. */

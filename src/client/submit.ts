@@ -9,8 +9,9 @@ import type {
 } from "@google/genai";
 import { checkCallOptions } from "../chain/call-options.ts";
 import type { CallOptions, ChainContext } from "../chain/context.ts";
-import type { Registry } from "../chain/definition.ts";
-import { prepareRequest } from "../chain/requests.ts";
+import type { Definition, Registry } from "../chain/definition.ts";
+import { prepareRequest, scopeOf } from "../chain/requests.ts";
+import { withRestSchema } from "../chain/typed-output.ts";
 import { turnStorage } from "../chain/turn-scope.ts";
 import { timeOrderedId } from "../core/clock.ts";
 import { describe, GembatchError } from "../core/errors.ts";
@@ -69,14 +70,22 @@ export async function submit(
   params: unknown,
   options: SubmitOptions = {},
 ): Promise<string> {
+  if (typeof options !== "object" || options === null)
+    throw new GembatchError("invalid_option", `Option submit options must be an object, got ${describe(options)}.`);
   const { id: givenId, ...callOptions } = options;
   checkCallOptions(callOptions);
   const definition = handlerDefinition(session.registry, handler);
   const turn = turnStorage.getStore()?.turn;
-  const { provider, settings } = session.parts;
+  const { provider } = session.parts;
   const prepared = prepareRequest(
-    { provider, model: checkModel(model), method: methodOf(request), text: toJson(request, "The request"), options: callOptions },
-    { priority: turn?.run.priority ?? 0, maxAttempts: settings.retry.maxAttempts },
+    {
+      provider,
+      model: checkModel(model),
+      method: methodOf(request),
+      text: toJson(typedRequest(definition, request), "The request"),
+      options: callOptions,
+    },
+    turn ? scopeOf(turn, session.defaults) : { ...session.defaults, priority: 0, deadlineAt: undefined, now: session.parts.clock.now() },
   );
   const input = toJson(params, `The params of handler "${definition.name}"`);
   const run: NewRun = {
@@ -87,6 +96,7 @@ export async function submit(
     input,
     fingerprint: digest(`${definition.name}\n${prepared.fingerprint}\n${input}`),
     priority: prepared.request.priority,
+    ...(prepared.request.deadlineAt === undefined ? {} : { deadlineAt: prepared.request.deadlineAt }),
     request: { key: prepared.base, kind: "request", fingerprint: prepared.fingerprint, request: prepared.request },
   };
   if (turn) {
@@ -101,6 +111,15 @@ export async function submit(
   const start = givenId === undefined ? { ...run, id: timeOrderedId(clock.now(), random) } : run;
   await commitStart(session, start);
   return start.id;
+}
+
+/** The request with the schema of its handler. */
+function typedRequest(definition: Definition, request: GenerateContentRequest | EmbedContentRequest): object {
+  if (!definition.typed) return request;
+  if ("contents" in request) return withRestSchema(request, definition.typed.schema);
+  throw new GembatchError("invalid_argument", `The handler "${definition.name}" has a schema, and an embedding is no JSON to validate.`, {
+    hint: "Submit it to a handler without a schema.",
+  });
 }
 
 function handlerDefinition(registry: Registry, handler: Handler<never> | string) {

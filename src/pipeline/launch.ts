@@ -3,9 +3,12 @@ import { jobToken, laneName, parseRowKey, rowKey } from "../core/keys.ts";
 import { nextPollDelayMs } from "../core/polling.ts";
 import { ProviderError, type BatchRow, type JobInput, type ProviderJob, type StagedInput } from "../core/provider.ts";
 import type { BatchRecord } from "../core/store.ts";
-import { fillBatch, type FormStage } from "./form.ts";
+import { isDirect } from "../core/tiers.ts";
+import type { DirectStage } from "./direct.ts";
+import { fillBatch, isStalled, usesSlot, type FormStage } from "./form.ts";
 import { settleAll } from "./settle.ts";
-import { discardInput, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import { earliest, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import { cancelJobs, firstDuplicateLook, sweepAtEnd } from "./sweep.ts";
 
 /** Batches launched side by side. */
 const concurrency = 4;
@@ -15,12 +18,16 @@ const pageSize = 100;
 const sendWithinMs = 10_000;
 /** Looks for a job of an unanswered attempt: soon, then slower. */
 const reconcileDelaysMs = [0, 2_000, 5_000, 15_000, 30_000, 60_000];
+/** How often the job of a held batch is looked for. */
+const heldLookMs = 600_000;
+/** How soon a batch that was throttled asks again for a job slot that is in use. */
+const slotRetryMs = 15_000;
 
 /**
  * Makes a job of each sealed batch, once. Order: input staged, intent durable, deadline checked, one POST, name recorded. Whatever
  * breaks in between leaves a batch `launching` whose job is looked for by its token before anything is sent again.
  */
-export async function advanceLaunch(context: PipelineContext, form: FormStage): Promise<StageResult> {
+export async function advanceLaunch(context: PipelineContext, form: FormStage, direct: DirectStage): Promise<StageResult> {
   const batches = await context.store.claimBatches({
     worker: context.worker,
     now: context.clock.now(),
@@ -30,10 +37,21 @@ export async function advanceLaunch(context: PipelineContext, form: FormStage): 
   });
   await eachBatch(context, batches, async (batch) => {
     if (batch.state === "forming") await finishForming(context, batch);
+    else if (isDirect(batch.lane)) await direct.take(context, batch);
     else if (batch.state === "launching") await reconcile(context, form, batch);
-    else await launch(context, form, batch);
+    else if (await mayUseSlot(context, batch)) await launch(context, form, batch);
   });
   return { worked: batches.length > 0 };
+}
+
+/** A throttled batch has given its job slot back; others may have taken it. */
+async function mayUseSlot(context: PipelineContext, batch: BatchRecord): Promise<boolean> {
+  if (batch.failures === 0) return true;
+  const others = (await context.store.activeBatches()).filter(({ id, lane }) => id !== batch.id && lane.provider === batch.lane.provider);
+  const maxJobs = Math.min(context.batching.maxJobs, providerOf(context, batch.lane).limits.maxJobs);
+  if (others.filter(usesSlot).length < maxJobs) return true;
+  await updateBatch(context, batch, { dueAt: context.clock.now() + slotRetryMs });
+  return false;
 }
 
 /** A process died while it filled this batch: what is in it goes. */
@@ -72,7 +90,7 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
     // Stopping the worker does not break off a request that is on its way: its answer is worth the wait.
     const job = await provider.createJob(input, staged, { signal: abort.signal, beforeSend });
     form.accepted(batch.lane);
-    await recordLaunched(context, batch, job);
+    await recordLaunched(context, { ...batch, launchAttempts: batch.launchAttempts + 1 }, job);
   } catch (error) {
     await afterFailedCreate(context, form, batch, error, intended);
   } finally {
@@ -96,9 +114,11 @@ async function recordLaunched(context: PipelineContext, batch: BatchRecord, job:
     state: "in_progress",
     job: job.name,
     rawStatus: job.rawStatus,
+    held: false,
     launchedAt: now,
     dueAt: now + nextPollDelayMs(context.polling, 0, fastest),
     failures: 0,
+    ...sweepAtOf(firstDuplicateLook(batch, now)),
   });
   context.log.info(`Batch ${batch.id}: ${batch.requestCount} requests of ${laneName(batch.lane)} are job ${job.name}.`, {
     batch: batch.id,
@@ -151,9 +171,9 @@ async function reconcile(context: PipelineContext, form: FormStage, batch: Batch
   const jobs = await provider.findJobs(token, batch.intentAt ?? batch.createdAt, context.signal);
   const [job, ...duplicates] = jobs;
   if (job) {
-    for (const duplicate of duplicates) {
-      context.log.warn(`Batch ${batch.id}: cancelling duplicate job ${duplicate.name}.`, { batch: batch.id, job: duplicate.name });
-      await provider.cancelJob(duplicate.name, context.signal);
+    if (duplicates.length > 0) {
+      const duplicateJobs = await cancelJobs(context, batch, duplicates);
+      await context.store.updateSweep({ batch: batch.id, update: { sweepAt: batch.sweepAt ?? null, duplicateJobs } });
     }
     context.log.info(`Batch ${batch.id}: adopted job ${job.name}.`, { batch: batch.id, job: job.name });
     await recordLaunched(context, batch, job);
@@ -166,6 +186,10 @@ async function reconcile(context: PipelineContext, form: FormStage, batch: Batch
     await updateBatch(context, batch, { dueAt: Math.min(settledAt, now + delay), failures: batch.failures + 1 });
     return;
   }
+  if (context.launch.onAmbiguous === "hold" && !isReleased(batch)) {
+    await hold(context, batch);
+    return;
+  }
   context.log.warn(
     `Batch ${batch.id}: no job appeared ${Math.round((now - (batch.intentAt ?? now)) / 1_000)} s after an unanswered attempt; sending it again.`,
     {
@@ -175,10 +199,33 @@ async function reconcile(context: PipelineContext, form: FormStage, batch: Batch
   await launch(context, form, batch);
 }
 
+/** Nothing is sent twice unless an operator says so. A job that turns up after all is adopted. */
+async function hold(context: PipelineContext, batch: BatchRecord): Promise<void> {
+  const error = new GembatchError(
+    "batch_held",
+    `Batch ${batch.id} is held: it is unknown whether its job was created, and none has turned up; its ${batch.requestCount} requests wait.`,
+    {
+      retryable: true,
+      hint: "Look for the job at the provider; gembatch.batches.release() creates it again. A job that turns up is taken over by itself.",
+      details: { batch: batch.id, token: jobToken(context.store.id, batch.id), attempts: batch.launchAttempts },
+    },
+  );
+  if (!batch.held) context.log.error(error.message, { batch: batch.id });
+  const now = context.clock.now();
+  if (!(await updateBatch(context, batch, { held: true, dueAt: now + heldLookMs, error: serializeError(error, "batch_held") }))) return;
+  const activity = await context.store.activity({ now, chains: context.chains() });
+  if (activity.lanes.length === 0 && isStalled(activity, await context.store.activeBatches())) context.onTrouble(error);
+}
+
+/** An operator let a held batch go on, and nothing was sent since. */
+function isReleased(batch: BatchRecord): boolean {
+  return !batch.held && batch.error?.code === "batch_held" && batch.error.details?.["attempts"] === batch.launchAttempts;
+}
+
 /** A definite no. The row at fault fails with the provider's words; the others go back to the queue, their attempt unspent. */
 async function refuse(context: PipelineContext, form: FormStage, batch: BatchRecord, error: ProviderError): Promise<void> {
   const refusal = serializeError(
-    new GembatchError("request_refused", `The provider refused the request: ${error.message}`, {
+    new GembatchError("request_refused", `The provider refused the request: ${messageOf(error)}`, {
       cause: error,
       details: { ...(error.status === undefined ? {} : { status: error.status }) },
     }),
@@ -202,9 +249,15 @@ async function refuse(context: PipelineContext, form: FormStage, batch: BatchRec
     form.refused(batch.lane, batch.requestCount);
     await settleAll(context, batch, { type: "release", availableAt: context.clock.now() });
   }
-  context.log.warn(`Batch ${batch.id} was refused: ${error.message}`, { batch: batch.id, requests: batch.requestCount });
-  await updateBatch(context, batch, { state: "failed", endedAt: context.clock.now(), error: refusal });
-  await discardInput(context, batch);
+  context.log.warn(`Batch ${batch.id} was refused: ${messageOf(error)}`, { batch: batch.id, requests: batch.requestCount });
+  const endedAt = context.clock.now();
+  const duplicates = firstDuplicateLook({ launchAttempts: batch.launchAttempts + 1 }, endedAt);
+  const sweepAt = earliest(sweepAtEnd(context, batch, endedAt), duplicates);
+  await updateBatch(context, batch, { state: "failed", endedAt, error: refusal, ...sweepAtOf(sweepAt) });
+}
+
+function sweepAtOf(sweepAt: number | undefined): { sweepAt?: number } {
+  return sweepAt === undefined ? {} : { sweepAt };
 }
 
 /** The member that a refusal names, by key or by position. */

@@ -1,12 +1,12 @@
 import { GembatchError, serializeError } from "../core/errors.ts";
 import { parseRowKey } from "../core/keys.ts";
-import { outcomeOfError, outcomeOfMissing, outcomeOfResponse, type RowOutcome } from "../core/outcome.ts";
+import { outcomeOfMissing } from "../core/outcome.ts";
 import { ProviderError, type ProviderJob, type ResultRow } from "../core/provider.ts";
-import { backoffMs } from "../core/retry.ts";
 import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
-import { usageOf } from "../core/usage.ts";
+import { resultOf, retryTimes, unanswered, type RetryTimes } from "./results.ts";
 import { settleAll, settleChars, settleChunk } from "./settle.ts";
-import { discardInput, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import { eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import { sweepAtEnd } from "./sweep.ts";
 
 /** Outputs read side by side. */
 const concurrency = 2;
@@ -47,10 +47,28 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
     await updateBatch(context, batch, { dueAt, failures: 1 });
     return;
   }
-  // Whoever got no line is asked again.
-  const missing = outcomeOfMissing("the job's output has no line for it");
-  if (!(await settleAll(context, batch, toResult(missing, 1, retryAt)))) return;
-  await end(context, batch, "completed");
+  if (!(await settleAll(context, batch, withoutLine(batch, retryAt)))) return;
+  await end(context, batch, endStates[batch.jobState ?? "succeeded"] ?? "completed");
+}
+
+/** How a batch ends whose output has been read. */
+const endStates: Partial<Record<NonNullable<BatchRecord["jobState"]>, "completed" | "failed" | "expired" | "cancelled">> = {
+  failed: "failed",
+  expired: "expired",
+  cancelled: "cancelled",
+};
+
+/** What becomes of a request that the output has no line for: it is asked again. */
+function withoutLine(batch: BatchRecord, retryAt: RetryTimes): Extract<RequestResult, { type: "failed" | "retry" }> {
+  const state = batch.jobState ?? "succeeded";
+  if (state === "succeeded") return unanswered(outcomeOfMissing("the job's output has no line for it"), 1, retryAt);
+  // A job that ended early has answered what it could: nothing is missing from it.
+  const code = state === "expired" ? "request_expired" : state === "cancelled" ? "request_cancelled" : "request_failed";
+  const error = new GembatchError(code, `The request got no answer: its job ended ${state} before its turn.`, {
+    retryable: true,
+    details: { batch: batch.id },
+  });
+  return { type: "retry", availableAt: retryAt(1), error: serializeError(error, code) };
 }
 
 /** `false`: the batch is not ours any more. */
@@ -95,61 +113,18 @@ function settleRow(context: PipelineContext, batch: BatchRecord, row: ResultRow,
     context.log.warn(`Batch ${batch.id}: a line of its output belongs to no request: ${reason}.`, { batch: batch.id });
     return undefined;
   }
-  if ("problem" in row) return { ...named, result: toResult(outcomeOfMissing(row.problem), named.attempt, retryAt) };
-  if (row.error) return { ...named, result: toResult(outcomeOfError(row.error), named.attempt, retryAt) };
-  const outcome = batch.lane.method === "embedContent" ? ({ type: "deliver" } as const) : outcomeOfResponse(row.response);
-  return { ...named, result: toResult(outcome, named.attempt, retryAt, row.response) };
-}
-
-/** When a request of this attempt may be sent again. */
-type RetryTimes = (attempt: number) => number;
-
-/** One instant per attempt for all rows of a batch: what fails together is tried again together, in one job. */
-function retryTimes(context: PipelineContext): RetryTimes {
-  const times = new Map<number, number>();
-  return (attempt) => {
-    const known = times.get(attempt);
-    if (known !== undefined) return known;
-    const at = context.clock.now() + backoffMs(context.retry, attempt, context.random);
-    times.set(attempt, at);
-    return at;
-  };
-}
-
-/** A row's outcome at this attempt. */
-function toResult(outcome: RowOutcome, attempt: number, retryAt: RetryTimes): Exclude<RequestResult, { type: "succeeded" }>;
-function toResult(outcome: RowOutcome, attempt: number, retryAt: RetryTimes, response: unknown): RequestResult;
-function toResult(outcome: RowOutcome, attempt: number, retryAt: RetryTimes, response?: unknown): RequestResult {
-  switch (outcome.type) {
-    case "deliver":
-      return { type: "succeeded", value: JSON.stringify(response), usage: usageOf(response) };
-    case "retry_then_deliver": {
-      const value = JSON.stringify(response);
-      const usage = usageOf(response);
-      if (attempt > outcome.retries) return { type: "succeeded", value, usage };
-      const error = serializeError(
-        new GembatchError("request_failed", `The answer was not usable: ${outcome.why}.`, { retryable: true }),
-        "request_failed",
-      );
-      return { type: "retry", availableAt: retryAt(attempt), error, value, usage };
-    }
-    case "retry_then_fail":
-      if (attempt > outcome.retries) return { type: "failed", error: outcome.error };
-      return { type: "retry", availableAt: retryAt(attempt), error: outcome.error };
-    case "fail":
-      return { type: "failed", error: outcome.error };
-  }
+  return { ...named, result: resultOf(context, batch.lane, "batch", row, named.attempt, retryAt) };
 }
 
 /** The output cannot be had: its requests go back to the queue as long as they have an attempt left. */
 async function takeBack(context: PipelineContext, batch: BatchRecord, why: string): Promise<void> {
   context.log.warn(`Batch ${batch.id}: ${why}; the requests without an answer are tried again.`, { batch: batch.id, job: batch.job });
-  if (!(await settleAll(context, batch, toResult(outcomeOfMissing(why), 1, retryTimes(context))))) return;
+  if (!(await settleAll(context, batch, unanswered(outcomeOfMissing(why), 1, retryTimes(context))))) return;
   await end(context, batch, "failed");
 }
 
-async function end(context: PipelineContext, batch: BatchRecord, state: "completed" | "failed"): Promise<void> {
-  const now = context.clock.now();
-  const ours = await updateBatch(context, batch, { state, endedAt: now });
-  if (ours) await discardInput(context, batch);
+async function end(context: PipelineContext, batch: BatchRecord, state: "completed" | "failed" | "expired" | "cancelled"): Promise<void> {
+  const endedAt = context.clock.now();
+  const sweepAt = sweepAtEnd(context, batch, endedAt);
+  await updateBatch(context, batch, { state, endedAt, ...(sweepAt === undefined ? {} : { sweepAt }) });
 }

@@ -1,12 +1,14 @@
 import { createContext, type ContextParts } from "../chain/create-context.ts";
 import type { Definition } from "../chain/definition.ts";
 import { answerText } from "../chain/requests.ts";
+import { completeSubmitted, type SubmittedPrompt } from "../chain/typed-output.ts";
 import { TurnLoop } from "../chain/turn-loop.ts";
 import { Turn, type TurnHost } from "../chain/turn.ts";
+import { budgetReason, freeOfRun } from "../core/budget.ts";
 import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
 import type { ClaimedRun, Entry, TurnCommit } from "../core/store.ts";
 import { CommitGroup } from "./commit-group.ts";
-import type { PipelineContext, StageResult } from "./stage.ts";
+import { messageOf, type PipelineContext, type StageResult } from "./stage.ts";
 
 export interface RunPolicy {
   /** Turns executed at once. */
@@ -30,6 +32,8 @@ export interface RunParts extends ContextParts {
 const claimSize = 1_024;
 /** A parked turn older than this makes room for another. */
 const parkedMaxAgeMs = 15 * 60_000;
+/** When a run is tried again whose payloads cannot be read or written at the moment. */
+const tryLaterMs = 60_000;
 const graceStepsMs = [0, 50, 500, 5_000];
 
 /** Claims runnable runs, executes their turns side by side, commits them in groups. */
@@ -95,9 +99,10 @@ export class RunStage {
     const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains });
     if (runs.length === 0) return [];
     const parked = runs.map((run) => this.#takeParked(run));
-    const histories = await store.loadHistory({ runs: runs.map((run, index) => ({ run: run.id, since: parked[index]?.loaded ?? 0 })) });
-    return runs.map((run, index) => {
-      const history = histories[index] ?? [];
+    const histories = await this.#histories(runs.map((run, index) => ({ run, since: parked[index]?.loaded ?? 0 })));
+    return runs.flatMap((run, index) => {
+      const history = histories[index];
+      if (!history) return [];
       const turn = parked[index];
       const execution = turn ? this.#resume(turn, run, history) : this.#start(run, history);
       const done = execution.catch((error: unknown) =>
@@ -105,6 +110,33 @@ export class RunStage {
       );
       return done;
     });
+  }
+
+  /** The histories of claimed runs; a run whose own cannot be had goes back, to be tried again later. */
+  async #histories(claims: readonly { run: ClaimedRun; since: number }[]): Promise<(Entry[] | undefined)[]> {
+    const { store, log } = this.#context;
+    const load = async (some: typeof claims) => store.loadHistory({ runs: some.map(({ run, since }) => ({ run: run.id, since })) });
+    try {
+      return await load(claims);
+    } catch {
+      return Promise.all(
+        claims.map(async (claim) => {
+          try {
+            return (await load([claim]))[0];
+          } catch (error) {
+            const { id, epoch, seq, code } = claim.run;
+            log.error(`Run ${id}: its history cannot be read: ${messageOf(error)}`, { run: id });
+            const outcome = this.#tryLater(serializeError(error, "store_unavailable"));
+            await this.#commits.commit({ run: id, epoch, seen: seq, firstNo: 0, entries: [], starts: [], code, notes: [], outcome });
+            return undefined;
+          }
+        }),
+      );
+    }
+  }
+
+  #tryLater(error: SerializedError) {
+    return { type: "retry", at: this.#context.clock.now() + tryLaterMs, error } as const;
   }
 
   /** All of these are committed, or the rest of them is busy with steps and I/O of its own. */
@@ -140,8 +172,10 @@ export class RunStage {
   async #commit(turn: Turn, error: GembatchError | undefined): Promise<void> {
     const commit = error ? turn.fail(error) : await this.#conclude(turn);
     const result = await this.#commits.commit(commit).catch((thrown: unknown) => {
-      // What the store refuses, it would refuse for ever: the run fails with the reason instead of hanging.
-      const outcome = { type: "failed", error: serializeError(thrown, "run_failed") } as const;
+      // What the store refuses, it would refuse for ever: the run fails with the reason instead of hanging. A codec may only be away.
+      const error = serializeError(thrown, "run_failed");
+      const away = GembatchError.is(thrown) && thrown.code === "codec_failed";
+      const outcome = away ? this.#tryLater(error) : ({ type: "failed", error } as const);
       return this.#commits.commit({ ...commit, entries: [], starts: [], outcome });
     });
     turn.committed(result);
@@ -152,6 +186,11 @@ export class RunStage {
   /** The turn's own result, unless its code disagrees with its history. */
   async #conclude(turn: Turn): Promise<TurnCommit> {
     const divergence = turn.settled ? undefined : turn.divergence();
+    const excess = divergence || turn.settled ? undefined : this.#overBudget(turn);
+    if (excess) {
+      this.#context.log.warn(excess.message, { run: turn.run.id, chain: turn.run.chain });
+      return { ...turn.hold(), outcome: { type: "held", error: serializeError(excess, "budget_exceeded") } };
+    }
     if (!divergence) return turn.finish();
     const { run } = turn;
     if (turn.deployed) {
@@ -167,13 +206,48 @@ export class RunStage {
     return { ...commit, outcome: { type: "held", error } };
   }
 
+  /** Why the prompts of this turn are not sent: with them the run would cost more than a run may. Retried with a larger budget, it asks for them again. */
+  #overBudget(turn: Turn): GembatchError | undefined {
+    const { budgets } = this.#context.money;
+    if (!budgets.some(({ per }) => per === "run")) return undefined;
+    const { id, usd, reservedUsd } = turn.run;
+    const free = freeOfRun(budgets, { usd, reservedUsd });
+    const asked = turn.newRequests;
+    if (!free || asked.length === 0) return undefined;
+    const unpriced = asked.find((request) => request.usd === undefined);
+    const wanted = asked.reduce((sum, request) => sum + (request.usd ?? 0) * (request.lane.tier === "standard" ? 2 : 1), 0);
+    if (!unpriced && wanted <= free.freeUsd) return undefined;
+    const why = unpriced ? `The price of ${unpriced.lane.model} is unknown.` : budgetReason(free, wanted);
+    return new GembatchError("budget_exceeded", `Run ${id} is held, its next ${asked.length} prompts are not sent. ${why}`, {
+      hint: unpriced ? "Add the model to the option prices, then retry the run." : "Then retry the run.",
+      details: { usd, wantedUsd: wanted, freeUsd: free.freeUsd },
+    });
+  }
+
   async #call(turn: Turn, definition: Definition): Promise<unknown> {
     const context = createContext(turn, this.#parts);
     const input: unknown = JSON.parse(turn.run.input);
     const fn = definition.fn as unknown as (...args: unknown[]) => unknown;
     if (definition.kind === "chain") return fn(context, input);
-    const response = await this.#parts.toResponse(answerText(await turn.firstRequest()), turn.run);
-    return fn(response, input, context);
+    const first = await turn.firstRequest();
+    const response = await this.#parts.toResponse(answerText(first), turn.run);
+    if (!definition.typed) return fn(response, input, context);
+    return fn(
+      await completeSubmitted(response, definition.typed, context.models, () => this.#promptOf(turn.run, first.key)),
+      input,
+      context,
+    );
+  }
+
+  /** What a submitted prompt asked: a history holds answers only. */
+  async #promptOf(run: ClaimedRun, key: string): Promise<SubmittedPrompt> {
+    for (let cursor: string | undefined; ;) {
+      const page = await this.#context.store.listRequests({ run: run.id, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
+      const found = page.items.find((request) => request.key === key);
+      if (found) return { model: found.lane.model, body: found.body as SubmittedPrompt["body"] };
+      if (page.nextCursor === undefined) throw new GembatchError("store_corrupt", `Run ${run.id} has lost its request.`);
+      cursor = page.nextCursor;
+    }
   }
 
   // Turns kept in memory ---------------------------------------------------------------------------------------------------

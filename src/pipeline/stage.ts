@@ -4,18 +4,46 @@
  * @module
  */
 import type { BatchingPolicy } from "../core/batching.ts";
+import type { BreakerPolicy } from "../core/breaker.ts";
+import type { Budget } from "../core/budget.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import type { Logger } from "../core/log.ts";
 import type { PollingPolicy, Turnarounds } from "../core/polling.ts";
+import type { Price } from "../core/pricing.ts";
 import { ProviderError, type Lane, type Provider } from "../core/provider.ts";
-import type { RetryPolicy } from "../core/retry.ts";
+import { throttleDelayMs, type RetryPolicy } from "../core/retry.ts";
+import { scrub } from "../core/scrub.ts";
 import type { BatchRecord, BatchUpdate, ChainVersions, Store } from "../core/store.ts";
+import type { DirectTier } from "../core/tiers.ts";
 
 export interface LaunchPolicy {
   /** How long an attempt to create a job waits for its answer. */
   deadlineMs: number;
   /** How long after an unanswered attempt a job may still turn up in the provider's list. */
   settleMs: number;
+  /** What follows an attempt whose job never turned up: create it again, or wait for an operator. */
+  onAmbiguous: "adopt" | "hold";
+}
+
+/** How calls of one direct tier are limited, for each model. */
+export interface DirectPolicy {
+  /** Calls at the same time. */
+  concurrency: number;
+  /** Calls begun within a minute. */
+  perMinute: number;
+  timeoutMs: number;
+}
+
+export interface TiersPolicy {
+  direct: Record<DirectTier, DirectPolicy>;
+  /** An `auto` queue of up to this many requests, with nothing to join them, goes to flex. */
+  autoMaxRequests: number;
+}
+
+/** Prices, and what may be spent. */
+export interface MoneyPolicy {
+  prices: readonly Price[];
+  budgets: readonly Budget[];
 }
 
 /** What the stages work with; one object per worker. */
@@ -30,7 +58,14 @@ export interface PipelineContext {
   batching: BatchingPolicy;
   polling: PollingPolicy;
   retry: RetryPolicy;
+  /** Whether requests that two failed jobs had in common travel apart. */
+  segregate: boolean;
   launch: LaunchPolicy;
+  tiers: TiersPolicy;
+  money: MoneyPolicy;
+  breaker: BreakerPolicy;
+  /** How long after its end a batch's job is removed at the provider; `undefined`: never. */
+  cleanupMs: number | undefined;
   turnarounds: Turnarounds;
   /** Providers whose batches this worker advances now. */
   roles: () => readonly string[];
@@ -94,29 +129,20 @@ export async function updateBatch(context: PipelineContext, batch: BatchRecord, 
   return context.store.updateBatch({ batch: batch.id, epoch: batch.epoch, now: context.clock.now(), update: change });
 }
 
-/** Removes what was uploaded for a batch that has ended. What stays behind expires by itself. */
-export async function discardInput(context: PipelineContext, batch: BatchRecord): Promise<void> {
-  if (!batch.staged) return;
-  try {
-    await providerOf(context, batch.lane).discardInput(batch.staged, context.signal);
-  } catch (error) {
-    context.log.debug(`Batch ${batch.id}: its input could not be removed: ${messageOf(error)}`, { batch: batch.id });
-  }
-}
-
 /** Quotas free up in minutes, connections in seconds. */
 function retryDelayMs(context: PipelineContext, error: unknown, failures: number): number {
   const { initialDelayMs, maxDelayMs } = context.retry;
   const jitter = 0.5 + context.random.next() / 2;
   if (ProviderError.is(error)) {
     if (error.retryAfterMs !== undefined) return error.retryAfterMs;
-    if (error.failure === "throttled") return Math.min(maxDelayMs, 12 * initialDelayMs * 2 ** Math.min(failures - 1, 10)) * jitter;
+    if (error.failure === "throttled") return throttleDelayMs(failures, context.random);
   }
   return Math.min(maxDelayMs, initialDelayMs * 2 ** Math.min(failures - 1, 10)) * jitter;
 }
 
+/** For logs and stored errors: what a service or a driver says may quote a prompt or a key. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return scrub(error instanceof Error ? error.message : String(error));
 }
 
 /** The earliest of these instants. */

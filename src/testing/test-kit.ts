@@ -3,6 +3,7 @@ import type { WorkerHandle } from "../client/worker-handle.ts";
 import { parseDuration, type Duration } from "../core/duration.ts";
 import type { Store } from "../core/store.ts";
 import { SqliteStore } from "../stores/sqlite/store.ts";
+import { drive } from "./drive.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { SeededRandom } from "./seeded-random.ts";
 import { SteerableProvider, type SteerableProviderOptions } from "./steerable-provider.ts";
@@ -30,31 +31,19 @@ export interface TestKit extends AsyncDisposable {
   advance(duration: Duration): Promise<void>;
 }
 
-/** How often ticks may go round without time passing before that counts as an endless loop. */
-const maxTicksPerInstant = 100_000;
-
 export function createTestKit(options: TestKitOptions = {}): TestKit {
   const { seed = 1, answer, turnaround = "1m", clock = new ManualClock(), ...rest } = options;
   const provider =
     options.provider ??
     new SteerableProvider({ clock, turnaroundMs: parseDuration(turnaround, "turnaround"), ...(answer ? { answer } : {}) });
   const store = options.store ?? new SqliteStore({ path: ":memory:" });
-  const gembatch = new Gembatch({ logger: false, ...rest, store, provider, clock, random: new SeededRandom(seed), autoWorker: false });
+  // A lease that is renewed seldom: every renewal is a tick, and a day of virtual time would be thousands of them.
+  const workerOptions = { lease: "10m" as const, ...rest.worker };
+  const gembatch = new Gembatch({ logger: false, ...rest, worker: workerOptions, store, provider, clock, random: new SeededRandom(seed), autoWorker: false });
   const worker = gembatch.worker();
 
-  /** Ticks until `end`, or until `done` says so after a tick that moved nothing. */
-  const runUntil = async (end: number, done: () => Promise<boolean>): Promise<boolean> => {
-    for (let still = 0; still < maxTicksPerInstant; still += 1) {
-      const { worked, wakeAt } = await worker.tick();
-      if (worked) continue;
-      if (await done()) return true;
-      if (clock.now() >= end) return false;
-      const next = Math.min(end, Math.max(clock.now() + 1, Math.min(wakeAt, clock.nextAt ?? Infinity)));
-      await clock.advance(next - clock.now());
-      still = 0;
-    }
-    throw new Error("The worker keeps finding work without time passing.");
-  };
+  const runFor = async (duration: Duration, name: string, done: () => Promise<boolean>): Promise<boolean> =>
+    (await drive({ tick: async () => worker.tick(), clock, end: clock.now() + parseDuration(duration, name), done })) === "done";
 
   return {
     gembatch,
@@ -62,11 +51,11 @@ export function createTestKit(options: TestKitOptions = {}): TestKit {
     provider,
     worker,
     async run(limit = "30d") {
-      const ended = await runUntil(clock.now() + parseDuration(limit, "limit"), async () => !(await store.hasLiveRuns()));
+      const ended = await runFor(limit, "limit", async () => !(await store.hasLiveRuns()));
       if (!ended) throw new Error(`Some run is still not done after ${limit} of virtual time.`);
     },
     async advance(duration) {
-      await runUntil(clock.now() + parseDuration(duration, "duration"), async () => false);
+      await runFor(duration, "duration", async () => false);
     },
     async [Symbol.asyncDispose]() {
       await gembatch.close();

@@ -1,11 +1,16 @@
 import type { BatchingPolicy } from "../core/batching.ts";
+import type { BreakerPolicy } from "../core/breaker.ts";
+import { checkBudgets, type Budget } from "../core/budget.ts";
 import { parseDuration, type Duration } from "../core/duration.ts";
-import { GembatchError } from "../core/errors.ts";
+import { describe, GembatchError } from "../core/errors.ts";
 import { parseCount, refuseUnknown } from "../core/options.ts";
 import type { PollingPolicy } from "../core/polling.ts";
+import { mergePrices, type Price } from "../core/pricing.ts";
+import { checkRetention, type RetentionOptions, type RetentionPolicy } from "../core/retention.ts";
 import type { RetryPolicy } from "../core/retry.ts";
+import { tierChoices, type TierChoice } from "../core/tiers.ts";
 import type { RunPolicy } from "../pipeline/run.ts";
-import type { LaunchPolicy } from "../pipeline/stage.ts";
+import type { DirectPolicy, LaunchPolicy, MoneyPolicy, TiersPolicy } from "../pipeline/stage.ts";
 
 /** When and how large batches are. */
 export interface BatchingOptions {
@@ -27,6 +32,11 @@ export interface PollingOptions {
   minInterval?: Duration;
   /** Default `"1m"`: a job of a day costs at most 1,440 looks. */
   maxInterval?: Duration;
+  /**
+   * A job older than this counts as stuck: it is cancelled, and what it did not answer is asked again. Default `"36h"`; once three jobs of a lane have ended, twenty times the slowest recent one
+   * if that is less, but at least 6 hours.
+   */
+  maxAge?: Duration;
 }
 
 /** How requests are tried again. */
@@ -37,6 +47,8 @@ export interface RetryOptions {
   initialDelay?: Duration;
   /** Default `"10m"`. */
   maxDelay?: Duration;
+  /** Requests that were part of two jobs which failed as a whole travel apart from others, so that a bad one spoils no third. Default true. */
+  segregate?: boolean;
 }
 
 /** How a job is created once. */
@@ -48,6 +60,29 @@ export interface LaunchOptions {
    * to lag by that much, and such attempts are rare enough for patience.
    */
   settle?: Duration;
+  /**
+   * What follows an attempt that was not answered and whose job did not turn up. `adopt` (default): it is created again. `hold`: the batch waits for an operator
+   * (`gembatch.batches.release`), so that nothing is ever sent twice.
+   */
+  onAmbiguous?: "adopt" | "hold";
+}
+
+/** Limits of calls at one direct tier, for each model. */
+export interface DirectTierOptions {
+  /** Calls at the same time. Default 16 for flex, 8 for standard. */
+  concurrency?: number;
+  /** Calls begun within a minute. Default 120. */
+  perMinute?: number;
+  /** When a call is given up. Default `"15m"` for flex, `"5m"` for standard. */
+  timeout?: Duration;
+}
+
+/** How requests travel that are not in a job. */
+export interface TiersOptions {
+  flex?: DirectTierOptions;
+  standard?: DirectTierOptions;
+  /** `tier: "auto"`: up to `maxRequests` requests that nothing can join go to flex, more to a job. Default 10. */
+  auto?: { maxRequests?: number };
 }
 
 export interface WorkerOptions {
@@ -72,24 +107,60 @@ export interface SettingsOptions {
   retry?: RetryOptions;
   launch?: LaunchOptions;
   worker?: WorkerOptions;
+  /**
+   * The price class of every request that says nothing else. `batch` (default): jobs at half the price. `flex`: synchronous calls at half the price, which the provider may shed (then a
+   * job). `standard`: calls at the full price. `auto`: the few requests at the end of a wave go to flex, the others to jobs.
+   */
+  tier?: TierChoice;
+  tiers?: TiersOptions;
+  /** What may be spent: estimates are reserved before anything is sent, and what would exceed it waits. Default: no limit. */
+  budget?: Budget | readonly Budget[];
+  /** Prices of models beside or instead of those of the built-in table. */
+  prices?: readonly Price[];
+  /** When a finished job, its output and its input are removed at the provider: `"after-routing"` (default), `"never"`, or this long after it. */
+  cleanup?: "after-routing" | "never" | Duration;
+  /** What is removed from the store, and when. Default: nothing. */
+  retention?: RetentionOptions;
 }
+
+/** The options of `SettingsOptions`, for whoever checks names. */
+export const settingsOptions = [
+  "batching",
+  "polling",
+  "retry",
+  "launch",
+  "worker",
+  "tier",
+  "tiers",
+  "budget",
+  "prices",
+  "cleanup",
+  "retention",
+] as const satisfies readonly (keyof SettingsOptions)[];
 
 /** Every setting of a worker, resolved: numbers, durations in milliseconds. */
 export interface Settings {
   batching: BatchingPolicy;
   polling: PollingPolicy;
   retry: RetryPolicy;
+  segregate: boolean;
   launch: LaunchPolicy;
   run: RunPolicy;
   leaseMs: number;
+  tier: TierChoice;
+  tiers: TiersPolicy;
+  money: MoneyPolicy;
+  breaker: BreakerPolicy;
+  cleanupMs: number | undefined;
+  retention: RetentionPolicy | undefined;
 }
 
 export function resolveSettings(options: SettingsOptions): Settings {
   const { batching = {}, polling = {}, retry = {}, launch = {}, worker = {} } = options;
   refuseUnknown(batching, ["maxRequests", "maxBytes", "maxWait", "maxJobs", "debounce"], "batching");
-  refuseUnknown(polling, ["minInterval", "maxInterval"], "polling");
-  refuseUnknown(retry, ["maxAttempts", "initialDelay", "maxDelay"], "retry");
-  refuseUnknown(launch, ["deadline", "settle"], "launch");
+  refuseUnknown(polling, ["minInterval", "maxInterval", "maxAge"], "polling");
+  refuseUnknown(retry, ["maxAttempts", "initialDelay", "maxDelay", "segregate"], "retry");
+  refuseUnknown(launch, ["deadline", "settle", "onAmbiguous"], "launch");
   refuseUnknown(worker, ["concurrency", "parkedBytes", "maxTurn", "maxEntries", "lease"], "worker");
   const settings: Settings = {
     batching: {
@@ -102,7 +173,9 @@ export function resolveSettings(options: SettingsOptions): Settings {
     polling: {
       minIntervalMs: parseDuration(polling.minInterval ?? "1s", "polling.minInterval"),
       maxIntervalMs: parseDuration(polling.maxInterval ?? "1m", "polling.maxInterval"),
+      maxAgeMs: parseDuration(polling.maxAge ?? "36h", "polling.maxAge"),
     },
+    segregate: parseBoolean(retry.segregate ?? true, "retry.segregate"),
     retry: {
       maxAttempts: parseCount(retry.maxAttempts ?? 4, "retry.maxAttempts"),
       initialDelayMs: parseDuration(retry.initialDelay ?? "5s", "retry.initialDelay"),
@@ -111,6 +184,7 @@ export function resolveSettings(options: SettingsOptions): Settings {
     launch: {
       deadlineMs: parseDuration(launch.deadline ?? "2m", "launch.deadline"),
       settleMs: parseDuration(launch.settle ?? "150s", "launch.settle"),
+      onAmbiguous: parseWord(launch.onAmbiguous ?? "adopt", ["adopt", "hold"], "launch.onAmbiguous"),
     },
     run: {
       concurrency: parseCount(worker.concurrency ?? 2_048, "worker.concurrency"),
@@ -119,10 +193,54 @@ export function resolveSettings(options: SettingsOptions): Settings {
       maxEntries: parseCount(worker.maxEntries ?? 10_000, "worker.maxEntries"),
     },
     leaseMs: parseDuration(worker.lease ?? "30s", "worker.lease"),
+    tier: parseWord(options.tier ?? "batch", tierChoices, "tier"),
+    tiers: parseTiers(options.tiers ?? {}),
+    money: { prices: mergePrices(options.prices ?? []), budgets: checkBudgets(options.budget) },
+    breaker: { failures: 3, stuck: 3, stuckMs: parseDuration(polling.maxAge ?? "36h", "polling.maxAge") },
+    cleanupMs: parseCleanup(options.cleanup ?? "after-routing"),
+    retention: checkRetention(options.retention),
   };
   requireAtMost(settings.polling.minIntervalMs, settings.polling.maxIntervalMs, "polling.minInterval", "polling.maxInterval");
   requireAtMost(settings.retry.initialDelayMs, settings.retry.maxDelayMs, "retry.initialDelay", "retry.maxDelay");
   return settings;
+}
+
+function parseTiers(options: TiersOptions): TiersPolicy {
+  refuseUnknown(options, ["flex", "standard", "auto"], "tiers");
+  const auto = options.auto ?? {};
+  refuseUnknown(auto, ["maxRequests"], "tiers.auto");
+  return {
+    direct: {
+      flex: parseDirect(options.flex ?? {}, { concurrency: 16, timeout: "15m" }, "tiers.flex"),
+      standard: parseDirect(options.standard ?? {}, { concurrency: 8, timeout: "5m" }, "tiers.standard"),
+    },
+    autoMaxRequests: parseCount(auto.maxRequests ?? 10, "tiers.auto.maxRequests", 0),
+  };
+}
+
+function parseDirect(options: DirectTierOptions, defaults: { concurrency: number; timeout: Duration }, name: string): DirectPolicy {
+  refuseUnknown(options, ["concurrency", "perMinute", "timeout"], name);
+  return {
+    concurrency: parseCount(options.concurrency ?? defaults.concurrency, `${name}.concurrency`),
+    perMinute: parseCount(options.perMinute ?? 120, `${name}.perMinute`),
+    timeoutMs: parseDuration(options.timeout ?? defaults.timeout, `${name}.timeout`),
+  };
+}
+
+function parseCleanup(cleanup: NonNullable<SettingsOptions["cleanup"]>): number | undefined {
+  if (cleanup === "never") return undefined;
+  return cleanup === "after-routing" ? 0 : parseDuration(cleanup, "cleanup");
+}
+
+function parseBoolean(value: unknown, name: string): boolean {
+  if (typeof value === "boolean") return value;
+  throw new GembatchError("invalid_option", `Option ${name} must be true or false, got ${describe(value)}.`);
+}
+
+function parseWord<T extends string>(value: T, words: readonly T[], name: string): T {
+  if (words.includes(value)) return value;
+  const list = words.map((word) => `"${word}"`).join(", ");
+  throw new GembatchError("invalid_option", `Option ${name} must be one of ${list}, got ${describe(value)}.`);
 }
 
 function requireAtMost(low: number, high: number, lowName: string, highName: string): void {

@@ -4,13 +4,17 @@ import { laneName } from "../core/keys.ts";
 import type { Logger } from "../core/log.ts";
 import { Turnarounds } from "../core/polling.ts";
 import type { Provider } from "../core/provider.ts";
+import { removalInstants } from "../core/retention.ts";
 import type { BatchRecord, Store, WorkerIdentity } from "../core/store.ts";
+import { advanceDeadlines } from "../pipeline/deadline.ts";
+import { DirectStage } from "../pipeline/direct.ts";
 import { FormStage } from "../pipeline/form.ts";
 import { advanceLaunch } from "../pipeline/launch.ts";
 import { advancePoll } from "../pipeline/poll.ts";
 import { advanceRoute } from "../pipeline/route.ts";
 import { RunStage, type RunParts } from "../pipeline/run.ts";
 import { earliest, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
+import { advanceSweep } from "../pipeline/sweep.ts";
 import { Bell } from "./bell.ts";
 import type { Settings } from "./settings.ts";
 
@@ -29,6 +33,12 @@ export interface WorkerParts {
 
 /** How long a running worker sleeps at most: other processes may have added work without a hint. */
 const maxSleepMs = 1_000;
+/** How often a worker looks for what is left at the provider, and for what is old enough to be removed. */
+const upkeepMs = 60_000;
+/** How long a worker that stops takes to tidy up at the provider. */
+const lastSweepMs = 3_000;
+/** Runs, histories or batches removed by one transaction. */
+const removalChunk = 500;
 /** Claims that fail to commit this often in a row mean that the run kills its worker. */
 const poisonAttempts = 5;
 
@@ -41,6 +51,7 @@ export class Worker {
   readonly #parts: WorkerParts;
   readonly #identity: WorkerIdentity;
   readonly #form = new FormStage();
+  readonly #direct = new DirectStage();
   readonly #run: RunStage;
   readonly #context: PipelineContext;
   readonly #stop = new AbortController();
@@ -49,6 +60,7 @@ export class Worker {
   #leaseRenewedAt = -Infinity;
   #loops: Promise<void> | undefined;
   #learned = false;
+  #upkeepAt = -Infinity;
   #foreground = 0;
 
   constructor(parts: WorkerParts) {
@@ -66,7 +78,12 @@ export class Worker {
       batching: settings.batching,
       polling: settings.polling,
       retry: settings.retry,
+      segregate: settings.segregate,
       launch: settings.launch,
+      tiers: settings.tiers,
+      money: settings.money,
+      breaker: settings.breaker,
+      cleanupMs: settings.cleanupMs,
       turnarounds: new Turnarounds(),
       roles: () => this.#roles,
       chains: () => parts.run.registry.versions(),
@@ -130,7 +147,8 @@ export class Worker {
     this.#stop.abort();
     this.wake();
     await this.#loops;
-    await this.#run.drain(limitMs);
+    await Promise.all([this.#run.drain(limitMs), this.#direct.drain(this.#context, limitMs)]);
+    await this.#lastSweep();
     try {
       await this.#parts.store.leave({ worker: this.id, now: this.#parts.clock.now() });
     } catch (error) {
@@ -145,16 +163,32 @@ export class Worker {
       async () => advancePoll(context),
       async () => advanceRoute(context),
       async () => this.#run.advance(),
+      async () => advanceDeadlines(context),
       async () => this.#form.advance(context),
-      async () => this.#batchesDue(await advanceLaunch(context, this.#form)),
+      async () => advanceLaunch(context, this.#form, this.#direct),
+      async () => this.#batchesDue(await this.#direct.advance(context)),
+      async () => this.#upkeep(),
     ];
   }
 
   async #timers(): Promise<StageResult> {
     const { store, clock } = this.#parts;
     const fired = await store.fireTimers({ now: clock.now(), limit: 1_000 });
-    const { nextTimerAt } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
-    return { worked: fired > 0, ...(nextTimerAt === undefined ? {} : { wakeAt: nextTimerAt }) };
+    const { nextTimerAt, nextDeadlineAt } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
+    const wakeAt = earliest(nextTimerAt, nextDeadlineAt);
+    return { worked: fired > 0, ...(wakeAt === undefined ? {} : { wakeAt }) };
+  }
+
+  /** What nobody waits for: duplicates of jobs, jobs and inputs that are done with, runs that are old enough to go. */
+  async #upkeep(): Promise<StageResult> {
+    const { clock, settings, store } = this.#parts;
+    const now = clock.now();
+    const swept = await advanceSweep(this.#context);
+    if (now < this.#upkeepAt) return swept;
+    const { retention } = settings;
+    const removed = retention && (await store.removeEnded({ now, limit: removalChunk, ...removalInstants(retention, now) }));
+    if (!removed?.more) this.#upkeepAt = now + upkeepMs;
+    return { worked: swept.worked || removed?.more === true };
   }
 
   /** Adds when the next unfinished batch is due. */
@@ -162,6 +196,20 @@ export class Worker {
     const batches = await this.#parts.store.activeBatches();
     const wakeAt = earliest(result.wakeAt, nextDue(batches.filter((batch) => this.#roles.includes(batch.lane.provider))));
     return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
+  }
+
+  /** The last job's input and output are removed even if this process is the last for long. */
+  async #lastSweep(): Promise<void> {
+    const limit = new AbortController();
+    const timer = this.#parts.clock.sleep(lastSweepMs, { signal: limit.signal, background: true }).then(() => limit.abort());
+    try {
+      await Promise.race([advanceSweep({ ...this.#context, signal: limit.signal }), timer]);
+    } catch (error) {
+      this.#parts.log.debug(`What is left at the provider is removed at the next start: ${messageOf(error)}`);
+    } finally {
+      limit.abort();
+      await timer;
+    }
   }
 
   async #heartbeat(): Promise<void> {
@@ -204,8 +252,14 @@ export class Worker {
       ["poll", async () => this.#withDue(advancePoll, ["in_progress"])],
       ["route", async () => this.#withDue(advanceRoute, ["routing"])],
       ["run", async () => this.#run.advance()],
+      ["deadline", async () => advanceDeadlines(this.#context)],
       ["form", async () => this.#form.advance(this.#context)],
-      ["launch", async () => this.#withDue((context) => advanceLaunch(context, this.#form), ["forming", "sealed", "launching"])],
+      [
+        "launch",
+        async () => this.#withDue((context) => advanceLaunch(context, this.#form, this.#direct), ["forming", "sealed", "launching"]),
+      ],
+      ["direct", async () => this.#direct.advance(this.#context)],
+      ["upkeep", async () => this.#upkeep()],
     ];
     await Promise.all(stages.map(async ([name, stage]) => this.#loop(name, stage)));
   }

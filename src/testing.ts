@@ -4,6 +4,14 @@
  * @module
  */
 export { createTestKit, type TestKit, type TestKitOptions } from "./testing/test-kit.ts";
+export {
+  crashEverywhere,
+  type Beginning,
+  type CrashEverywhereOptions,
+  type CrashFigures,
+  type CrashMode,
+  type CrashPoint,
+} from "./testing/crash.ts";
 export { ManualClock } from "./testing/manual-clock.ts";
 export { SeededRandom } from "./testing/seeded-random.ts";
 export {
@@ -11,6 +19,7 @@ export {
   textResponse,
   type Answer,
   type SteerableCall,
+  type SteerableDirectCall,
   type SteerableJob,
   type SteerableProviderOptions,
 } from "./testing/steerable-provider.ts";

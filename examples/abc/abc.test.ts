@@ -5,6 +5,7 @@ import { stripVTControlCharacters } from "node:util";
 import { Gembatch } from "gembatch";
 import { startEmulator, type Emulator } from "gembatch/emulator";
 import { gemini } from "gembatch/gemini";
+import { crashEverywhere, createTestKit } from "gembatch/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { answer } from "./answers.ts";
 import { facts, readFilms } from "./films.ts";
@@ -14,6 +15,9 @@ import { blockOf, lineOf, Progress } from "./progress.ts";
 import { results, tableOf, writeResults, type Result } from "./results.ts";
 import { cut, pad, textWidth } from "./screen.ts";
 import { summaryOf } from "./summary.ts";
+import { defineTaskA } from "./task-a.ts";
+import { defineTaskB } from "./task-b.ts";
+import { defineTaskC } from "./task-c.ts";
 import { defineTasks } from "./tasks.ts";
 
 describe("tasks A, B and C", () => {
@@ -142,6 +146,29 @@ describe("tasks A, B and C", () => {
     expect(block).toContainEqual(expect.stringMatching(/^ {2}A {2}2 prompts, callbacks .*█ {2}3 \/ 3$/));
     expect(block).toContainEqual(expect.stringMatching(/^ {2}job 1 .* 9 prompts {2}done in .* A 3 · B 3 · C 3$/));
     expect(lineOf(after).news).toMatch(/A 3\/3, B 3\/3, C 3\/3 .* 3 finished/);
+  });
+});
+
+describe("tasks A, B and C in virtual time", () => {
+  it("come to the same wherever their process is killed", { timeout: 60_000 }, async () => {
+    const [film] = await readFilms(1);
+    expect(await crashEverywhere(defineTaskA, film!)).toMatchObject({ runs: 2, prompts: 2, jobs: 2 });
+    expect(await crashEverywhere(defineTaskB, film!)).toMatchObject({ runs: 1, prompts: 4, jobs: 3 });
+    const unsure = (prompt: string) => JSON.stringify({ mood: "warm", audience: "adults", sure: prompt.includes("not sure") });
+    expect(await crashEverywhere(defineTaskC, film!, { answer: unsure })).toMatchObject({ runs: 1, prompts: 2, jobs: 2 });
+  });
+
+  it("take as many days as they have rounds, when a job takes a day", async () => {
+    await using kit = createTestKit({ turnaround: "23h" });
+    const films = await readFilms(5);
+    const task = defineTasks(kit.gembatch)[1]!;
+    await task.start(films);
+    for (const completed of [0, 0, 5]) {
+      await kit.advance("24h");
+      expect((await kit.gembatch.stats()).runs.completed).toBe(completed);
+    }
+    expect(kit.provider.jobs.map(({ rows }) => rows.length)).toEqual([5, 10, 5]);
+    for await (const { outputs } of results(kit.gembatch, [task], films)) expect(outputs["B"]).toMatch(/^<Merge both/);
   });
 });
 

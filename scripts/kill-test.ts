@@ -1,0 +1,89 @@
+/**
+ * `npm run test:kill -- [--kills 200] [--seed N] [--keep]`: programs on one SQLite file are killed with SIGKILL at random moments while a server of its own
+ * process counts what it is asked. Ends with 1, and the one command that repeats it, if a job was created twice, a prompt paid twice, or an output lost or changed.
+ *
+ * The seed decides the moments, the work and the server's answers and faults; what a process was doing at its moment is the machine's.
+ *
+ * @module
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { runKills, runUndisturbed, type KillCourse, type KillOptions } from "../test/process/kill-course.ts";
+import { unfinished, violationsOf } from "../test/process/kill-verdict.ts";
+
+const { values } = parseArgs({ options: { kills: { type: "string" }, seed: { type: "string" }, keep: { type: "boolean" } } });
+const kills = whole(values.kills ?? "200", "--kills");
+const seed = whole(values.seed ?? String(Date.now() % 1_000_000), "--seed");
+const again = `npm run test:kill -- --kills ${kills} --seed ${seed}`;
+const folder = mkdtempSync(join(tmpdir(), "gembatch-kill-"));
+const options: KillOptions = {
+  kills,
+  seed,
+  runs: 5,
+  killsPerWave: 4,
+  turnaround: "300ms-1500ms",
+  // Each makes a moment longer in which a kill leaves something open: before the job exists, while it exists and nobody was told, while it exists and is
+  // not in the list; or leaves it open itself.
+  faults: [
+    'latency={"match":"batches.create","rate":0.3,"ms":300}',
+    "createAnswerSlow=rate:0.6,ms:600",
+    "listLag=rate:0.5,ms:900",
+    "createAnswerLost=rate:0.06",
+    'connectionLost={"match":"batches.create","rate":0.06}',
+  ],
+  folder,
+  onProgress: (line) => console.log(`  ${line}`),
+};
+
+console.log(`${kills} kills, seed ${seed}`);
+const startedAt = performance.now();
+const course = await runKills(options);
+console.log(`  killed enough; the same work undisturbed`);
+const oracle = await runUndisturbed(options, course.waves);
+const violations = [
+  ...(oracle.ended ? [] : ["The undisturbed program did not come to its end either: what follows says little about kills."]),
+  ...violationsOf(course, oracle),
+];
+console.log(summary(course, performance.now() - startedAt));
+
+if (violations.length > 0) {
+  console.error(`\nBroken promises:\n${violations.map((violation) => `  ${violation}`).join("\n")}`);
+  if (!course.ended) console.error(`  Unfinished batches: ${unfinished(course).join(", ") || "none"}`);
+  console.error(`\nThe stores are in ${folder}. Again: ${again}`);
+  process.exitCode = 1;
+} else {
+  console.log(`\nEvery promise was kept. Again: ${again}`);
+  if (values.keep) console.log(`The stores are in ${folder}.`);
+  else rmSync(folder, { recursive: true });
+}
+
+function summary({ ledger, runs, ...course }: KillCourse, ms: number): string {
+  const tokens = new Set(ledger.jobs.map(({ displayName }) => displayName));
+  const { starting, working, launching } = course.moments;
+  const line = (name: string, text: string) => `  ${name.padEnd(16)}${text}`;
+  return [
+    "",
+    line("kills", `${course.kills}: ${starting} while starting, ${working} at work, ${launching} right after a job was asked for`),
+    line("runs", `${runs.length} in ${course.waves} waves, ${runs.filter(({ state }) => state === "completed").length} completed`),
+    line("jobs", `${ledger.totals.jobs} for ${tokens.size} batches: ${ledger.totals.jobs - tokens.size} duplicates`),
+    line("launches", `${course.adopted} adopted after a kill, ${course.repeated} sent again because no job had come of them`),
+    line("prompts", `${ledger.totals.sentRows} sent, ${ledger.totals.billedRows} billed, ${ledger.paidTwice.length} paid twice`),
+    line("steps", `${course.effects.length} executions, ${course.repeatedSteps} of them a second time`),
+    line(
+      "faults",
+      Object.entries(ledger.faults)
+        .map(([name, count]) => `${name} ${count}`)
+        .join(", ") || "none",
+    ),
+    line("time", `${Math.round(ms / 1_000)} s`),
+  ].join("\n");
+}
+
+function whole(text: string, name: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  console.error(`${name} must be a whole number from 1, not ${JSON.stringify(text)}.`);
+  process.exit(2);
+}

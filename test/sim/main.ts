@@ -1,0 +1,81 @@
+/**
+ * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--store-faults]`: the whole system in virtual time, seed by seed.
+ *
+ * Prints nothing about a seed that holds. A seed that does not: the promise that was broken, the end of its trace, and the command to repeat it.
+ */
+import { randomInt } from "node:crypto";
+import { parseArgs } from "node:util";
+import { catchMutation } from "./catch-mutation.ts";
+import { findMutation, mutations } from "./mutations.ts";
+import { simulate, SimulationError, type Outcome } from "./simulate.ts";
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: "string", default: "100" },
+    seed: { type: "string" },
+    mutations: { type: "boolean", default: false },
+    mutation: { type: "string" },
+    quiet: { type: "boolean", default: false },
+    /** Also loses answers of the store, as a store over a network does. */
+    "store-faults": { type: "boolean", default: false },
+  },
+});
+
+const print = (line: string) => process.stdout.write(`${line}\n`);
+const under = process.env["GEMBATCH_MUTATION"];
+
+function repeat(seed: number): string {
+  return `npm run test:sim -- --seeds 1 --seed ${seed}${under === undefined ? "" : ` --mutation ${under}`}${values["store-faults"] ? " --store-faults" : ""}`;
+}
+
+/** Runs seeds one after another. Returns whether all hold. */
+async function runSeeds(first: number, count: number): Promise<boolean> {
+  const total = { calls: 0, crashes: 0, freezes: 0, jobs: 0, turns: 0, lostTurns: 0, steps: 0, virtualMs: 0 };
+  const startedAt = performance.now();
+  for (let seed = first; seed < first + count; seed += 1) {
+    let outcome: Outcome;
+    try {
+      outcome = await simulate(seed, values["store-faults"] ? { change: (plan) => Object.assign(plan, { storeAnswerLost: 0.002 }) } : {});
+    } catch (error) {
+      if (!(error instanceof SimulationError)) throw error;
+      if (!values.quiet) for (const line of error.trace) print(line);
+      print(error.message);
+      print(`To repeat it: ${repeat(seed)}`);
+      return false;
+    }
+    for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += outcome[key];
+  }
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const days = total.virtualMs / 86_400_000;
+  print(
+    `${count} seeds from ${first}: ${total.crashes} crashes, ${total.freezes} freezes, ${total.jobs} jobs, ${total.turns} turns (${total.lostTurns} refused), ` +
+      `${total.calls} calls, ${days.toFixed(1)} virtual days in ${seconds.toFixed(1)} s. Every promise held.`,
+  );
+  return true;
+}
+
+/** Takes out each guard. Returns whether every one was missed. */
+async function runMutations(names: readonly string[], seed: number | undefined): Promise<boolean> {
+  let all = true;
+  for (const name of names) {
+    const startedAt = performance.now();
+    const caught = await catchMutation(findMutation(name), seed);
+    all &&= caught !== undefined;
+    print(
+      `${name}: ${caught === undefined ? "NOT CAUGHT" : `caught. ${caught}`} (${((performance.now() - startedAt) / 1_000).toFixed(1)} s)`,
+    );
+  }
+  return all;
+}
+
+const seed = values.seed === undefined ? undefined : Number(values.seed);
+const count = Number(values.seeds);
+if (!Number.isInteger(count) || count < 1) throw new Error(`--seeds takes a whole number from 1, not ${values.seeds}.`);
+if (seed !== undefined && !Number.isInteger(seed)) throw new Error(`--seed takes a whole number, not ${values.seed}.`);
+
+const held =
+  values.mutations || values.mutation !== undefined
+    ? await runMutations(values.mutation === undefined ? mutations.map(({ name }) => name) : [values.mutation], seed)
+    : await runSeeds(seed ?? randomInt(1, 1_000_000_000), count);
+// Abandoned processes of the simulation never end by themselves.
+process.exit(held ? 0 : 1);

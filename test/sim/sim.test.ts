@@ -1,0 +1,107 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { crashEverywhere } from "../../src/testing.ts";
+import { catchMutation } from "./catch-mutation.ts";
+import { checkMutation, findMutation, mutate, mutations } from "./mutations.ts";
+import { expectedRuns } from "./oracle.ts";
+import { answerTo } from "./service.ts";
+import { simulate, SimulationError } from "./simulate.ts";
+import { defineWorkload } from "./workload.ts";
+
+describe("the whole system in virtual time", { timeout: 120_000 }, () => {
+  it("keeps every promise, whatever goes wrong", async () => {
+    const total = { crashes: 0, freezes: 0, jobs: 0, lostTurns: 0, duplicateJobs: 0 };
+    for (let seed = 1; seed <= 12; seed += 1) {
+      const outcome = await simulate(seed);
+      for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += outcome[key];
+    }
+    expect(total.crashes).toBeGreaterThan(50);
+    expect(total.freezes).toBeGreaterThan(20);
+    expect(total.jobs).toBeGreaterThan(100);
+    expect(total.duplicateJobs).toBe(0);
+  });
+
+  it("takes the same course under the same seed", async () => {
+    const first = await simulate(3);
+    expect(await simulate(3)).toEqual(first);
+    expect((await simulate(4)).digest).not.toBe(first.digest);
+  });
+
+  it("delivers one answer even where the provider hides a job for so long that a second one is made", async () => {
+    let duplicateJobs = 0;
+    for (let seed = 1; seed <= 4; seed += 1) {
+      const change = ({ provider }: { provider: { createUnanswered: number; listLagMs: number } }) =>
+        Object.assign(provider, { createUnanswered: 0.5, listLagMs: 600_000 });
+      duplicateJobs += (await simulate(seed, { change, residue: true })).duplicateJobs;
+    }
+    expect(duplicateJobs).toBeGreaterThan(0);
+  });
+
+  it("says what was broken, and shows how it came about", async () => {
+    const change = ({ provider }: { provider: { createUnanswered: number; listLagMs: number } }) =>
+      Object.assign(provider, { createUnanswered: 1, listLagMs: 600_000 });
+    const error = await simulate(1, { change }).then(
+      () => undefined,
+      (thrown: unknown) => thrown as SimulationError,
+    );
+    expect(error).toBeInstanceOf(SimulationError);
+    expect(error).toMatchObject({
+      seed: 1,
+      invariant: "one job for a batch",
+      message: expect.stringMatching(/^Seed 1: one job for a batch: /) as string,
+    });
+    expect(error!.trace.join("\n")).toMatch(/service job batches/);
+  });
+
+  it("comes to the same when its one process is killed anywhere", async () => {
+    const outside = { draw: () => 0, onStep: () => {} };
+    const figures = await crashEverywhere(
+      (gembatch) => {
+        const roots = defineWorkload(gembatch, outside, 1);
+        return async () => {
+          for (const root of roots) await root.begin({ priority: 0 });
+        };
+      },
+      undefined,
+      {
+        every: 15,
+        answer: (prompt, _row, { method }) => {
+          if (method === "embedContent") return { response: { embedding: { values: [prompt.length, 1, 0] } } };
+          return prompt.includes("[refused]") ? { error: { code: 3, message: "refused" } } : answerTo(prompt);
+        },
+        normalize: (output, { chain }) => (chain === "racer" ? "raced" : output),
+      },
+    );
+    expect(figures.runs).toBeGreaterThan(15);
+    expect(figures.prompts).toBeGreaterThan(50);
+  });
+});
+
+describe("the oracle", () => {
+  it("knows what every run must come to", async () => {
+    const expected = await expectedRuns(2);
+    expect(expected.size).toBe(2 * 12);
+    expect(expected.get("line-0")).toEqual({ output: expect.any(String) as string });
+    expect(expected.get("catcher-1")).toEqual({
+      output: { child: expect.stringMatching(/^failed on purpose/) as string, refused: "request_failed" },
+    });
+  });
+});
+
+describe("a guard that is taken out", { timeout: 120_000 }, () => {
+  it.each(mutations.map(({ name }) => name))("%s fits the source", (name) => {
+    const mutation = findMutation(name);
+    checkMutation(mutation);
+    expect(mutation.why).not.toBe("");
+    const { file, find } = mutation.patches[0]!;
+    const source = readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
+    expect(mutate(mutation, file, source)).not.toBe(source);
+    expect(() => mutate(mutation, file, source.replace(find, ""))).toThrow(`Mutation ${name}: `);
+    expect(() => mutate(mutation, file, `${source}${find}`)).toThrow("2 times");
+  });
+
+  // All of them: npm run test:sim -- --mutations
+  it.each(["no-reconcile", "no-settle-guard", "no-batch-lease"])("%s is noticed", async (name) => {
+    expect(await catchMutation(findMutation(name))).toMatch(/^Seed \d+: /);
+  });
+});

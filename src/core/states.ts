@@ -7,7 +7,8 @@
 
 /**
  * `queued → batched → succeeded | failed | cancelled`; a retry goes `batched → queued` with attempt + 1. What waits for the answer of an equal request goes
- * `queued → succeeded`. What failed or was withdrawn is queued once more only when an operator retries its failed run.
+ * `queued → succeeded`. What failed or was withdrawn is queued once more only when an operator retries its failed run. A run that is retried afresh
+ * forgets its requests; new ones may have their ids.
  */
 export type RequestState = "queued" | "batched" | "succeeded" | "failed" | "cancelled";
 

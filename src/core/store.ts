@@ -524,8 +524,8 @@ export interface Store {
   activeBatches(): Promise<BatchRecord[]>;
   /**
    * Creates the batch `forming` under this worker's claim, or goes on with it, and moves up to `chunk` queued requests of the lane into it: highest
-   * priority first, oldest first within it. Seals it when a limit is reached or nothing is left. One request always fits. `undefined`: nothing was queued,
-   * the quota is used up, or another worker forms this batch; then nothing was created.
+   * priority first, oldest first within it. Seals it when a limit is reached or nothing is left. One request always fits, unless its estimate alone is above
+   * `usd`. `undefined`: nothing was queued, nothing fits, the quota is used up, or another worker forms this batch; then nothing was created.
    *
    * The quota counts what is in use now, over all workers, in the same transaction. A lane that is answered directly (`isDirect`) counts requests in unfinished batches
    * of its lane; any other counts batches of its provider outside of direct lanes whose job may be unfinished: those that are not `routing`, and not `sealed` with

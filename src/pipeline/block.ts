@@ -13,9 +13,9 @@ export interface BlockParts {
   money: { budgets: readonly Budget[] };
 }
 
-/** `freeUsd`: what may be spent on the lane's next batch, as estimates at the batch tier; absent without a budget. */
+/** `freeUsd`: what may be spent on the lane's next batch, as estimates at the batch tier; absent without a budget. `tooDear`: what to say if not even one request fits. */
 export type Block =
-  | { kind: "free"; freeUsd?: number }
+  | { kind: "free"; freeUsd?: number; tooDear?: GembatchError }
   /** `error`: what only a person can mend is told to whoever awaits a result. */
   | { kind: "blocked"; reason: string; until: number | undefined; error?: GembatchError };
 
@@ -79,18 +79,14 @@ async function budgetBlock(
   const free = freeBudget(budgets, spent, reservedUsd, now);
   if (!free) return { kind: "free" };
   const freeUsd = free.freeUsd / priceFactor(lane);
-  if (queued > 0 && freeUsd < usd / queued) {
-    const error = new GembatchError(
-      "budget_exceeded",
-      `${queued} requests of ${laneName(lane)} wait. ${budgetReason(free, usd * priceFactor(lane))}`,
-      {
-        retryable: true,
-        hint: "Nothing is lost; they are sent when the budget allows.",
-      },
-    );
-    return { kind: "blocked", reason: error.message, until: free.until, error };
-  }
-  return { kind: "free", freeUsd };
+  if (queued === 0) return { kind: "free", freeUsd };
+  const wait = `${queued} requests of ${laneName(lane)} wait. ${budgetReason(free, usd * priceFactor(lane))}`;
+  const error = new GembatchError("budget_exceeded", wait, {
+    retryable: true,
+    hint: "Nothing is lost; they are sent when the budget allows.",
+  });
+  if (freeUsd < usd / queued) return { kind: "blocked", reason: error.message, until: free.until, error };
+  return { kind: "free", freeUsd, tooDear: error };
 }
 
 /** The days that the widest of these budgets looks at. */

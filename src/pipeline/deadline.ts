@@ -36,7 +36,8 @@ function decide(context: PipelineContext, item: DeadlineItem, batches: ReadonlyM
           now,
           deadlineAt,
           tier: laneTier(lane),
-          batched: batch !== undefined,
+          // What is uploaded travels, whoever has left the batch by then.
+          batched: batch !== undefined && (batch.staged !== undefined || (batch.state !== "forming" && batch.state !== "sealed")),
           batchMs: expectedMs(context, item, batch, now),
           flexMs,
           standardMs,

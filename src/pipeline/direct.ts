@@ -91,7 +91,9 @@ export class DirectStage {
     const { timeoutMs, perMinute } = context.tiers.direct[tier];
     await this.#turnOf(context, lane, perMinute);
     const timeout = new AbortController();
-    const timer = clock.sleep(timeoutMs, { signal: timeout.signal, background: true }).then(() => timeout.abort(new DOMException("The call took too long.", "TimeoutError")));
+    const timer = clock
+      .sleep(timeoutMs, { signal: timeout.signal, background: true })
+      .then(() => timeout.abort(new DOMException("The call took too long.", "TimeoutError")));
     try {
       const response = await providerOf(context, lane).callNow({ lane, body: member.body, tier, signal: timeout.signal });
       return resultOf(context, lane, tier, { key: rowKey(member.id, member.attempt), response }, member.attempt, retryAt);

@@ -74,6 +74,10 @@ export class FormStage {
         continue;
       }
       if (await this.#form(context, lane.lane, decision, block.freeUsd, batches)) worked = true;
+      else if (block.tooDear) {
+        this.#say(context, laneName(lane.lane), block.tooDear.message);
+        troubles.push(block.tooDear);
+      }
     }
     // Told to whoever awaits a result, once nothing else goes on that could bring one.
     const [trouble] = troubles;
@@ -85,12 +89,14 @@ export class FormStage {
   async #blocked(context: PipelineContext, lane: LaneActivity, batches: readonly BatchRecord[], now: number): Promise<Block> {
     const block = await blockOf(context, lane, batches, now);
     const name = laneName(lane.lane);
-    const reason = block.kind === "blocked" ? block.reason : undefined;
-    if (reason !== undefined && reason !== this.#blocks.get(name))
-      context.log.warn(`${name}: ${reason}`, { lane: name, queued: lane.queued });
-    if (reason === undefined) this.#blocks.delete(name);
-    else this.#blocks.set(name, reason);
+    if (block.kind === "blocked") this.#say(context, name, block.reason);
+    else if (block.tooDear === undefined) this.#blocks.delete(name);
     return block;
+  }
+
+  #say(context: PipelineContext, lane: string, reason: string): void {
+    if (reason !== this.#blocks.get(lane)) context.log.warn(`${lane}: ${reason}`, { lane });
+    this.#blocks.set(lane, reason);
   }
 
   /** Sends an `auto` queue the way that suits it: into the queue of jobs, or of flex calls. */

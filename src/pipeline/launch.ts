@@ -61,6 +61,11 @@ async function finishForming(context: PipelineContext, batch: BatchRecord): Prom
 
 async function launch(context: PipelineContext, form: FormStage, batch: BatchRecord): Promise<void> {
   const { clock } = context;
+  if (openMembers(batch) === 0) {
+    // All of them have left meanwhile: their runs ended or began anew, or a deadline took them elsewhere.
+    await updateBatch(context, batch, { state: "cancelled", endedAt: clock.now(), ...sweepAtOf(sweepAtEnd(context, batch, clock.now())) });
+    return;
+  }
   const provider = providerOf(context, batch.lane);
   const input = jobInput(context, batch);
   const staged = await stage(context, batch, input);
@@ -232,7 +237,7 @@ async function refuse(context: PipelineContext, form: FormStage, batch: BatchRec
     "request_refused",
   );
   const culprit = await culpritOf(context, batch, error);
-  if (batch.requestCount === 1 || error.status === 404) {
+  if (openMembers(batch) === 1 || error.status === 404) {
     // One request, or a model that does not exist: nothing in this batch can succeed.
     await settleAll(context, batch, { type: "failed", error: refusal });
   } else if (culprit) {
@@ -254,6 +259,11 @@ async function refuse(context: PipelineContext, form: FormStage, batch: BatchRec
   const duplicates = firstDuplicateLook({ launchAttempts: batch.launchAttempts + 1 }, endedAt);
   const sweepAt = earliest(sweepAtEnd(context, batch, endedAt), duplicates);
   await updateBatch(context, batch, { state: "failed", endedAt, error: refusal, ...sweepAtOf(sweepAt) });
+}
+
+/** Members without a result yet: some may leave a batch before it is sent. */
+function openMembers({ requestCount, counts }: BatchRecord): number {
+  return requestCount - counts.succeeded - counts.failed - counts.requeued - counts.cancelled;
 }
 
 function sweepAtOf(sweepAt: number | undefined): { sweepAt?: number } {

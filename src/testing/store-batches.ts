@@ -16,7 +16,18 @@ export function testBatches({ describe, check, expect, rejects }: StoreSuite): v
       const { lanes } = await store.activity({ now: kit.now, chains: [] });
       const sorted = lanes.toSorted((a, b) => (a.lane.model < b.lane.model ? -1 : 1));
       expect(sorted).toEqual([
-        { lane, queued: 3, bytes: 450, tokens: 45, usd: 0.5, unpriced: 2, isolated: 0, priority: 7, oldestAt: startedAt, nextAt: undefined },
+        {
+          lane,
+          queued: 3,
+          bytes: 450,
+          tokens: 45,
+          usd: 0.5,
+          unpriced: 2,
+          isolated: 0,
+          priority: 7,
+          oldestAt: startedAt,
+          nextAt: undefined,
+        },
         {
           lane: otherLane,
           queued: 1,

@@ -30,7 +30,15 @@ export const flexLane: Lane = { ...lane, tier: "flex" };
 export const standardLane: Lane = { ...lane, tier: "standard" };
 export const autoLane: Lane = { ...lane, tier: "auto" };
 export const otherLane: Lane = { provider: "test", model: "model-2", method: "generateContent" };
-export const usage: Usage = { promptTokens: 7, cachedTokens: 2, outputTokens: 5, thoughtTokens: 3, toolTokens: 1, audioTokens: 4, imageTokens: 6 };
+export const usage: Usage = {
+  promptTokens: 7,
+  cachedTokens: 2,
+  outputTokens: 5,
+  thoughtTokens: 3,
+  toolTokens: 1,
+  audioTokens: 4,
+  imageTokens: 6,
+};
 export const leaseMs = 30_000;
 export const digestRuns = [{ chain: "digest", versions: ["1"] }];
 const noLimits = { requests: 1_000, bytes: 1_000_000, tokens: 1_000_000 };

@@ -131,11 +131,11 @@ export function testOperating({ describe, check, expect }: StoreSuite): void {
       const ids = async (filter: Parameters<typeof store.listRuns>[0]): Promise<string[]> =>
         (await store.listRuns(filter)).items.map(({ id }) => id);
       expect(await ids({ error: "request_failed" })).toEqual(["r", "h", "f1"]);
-      expect([await ids({ error: "request_failed", state: "failed" }), await ids({ error: "run_cancelled" }), await ids({ error: "o'ne" })]).toEqual([
-        ["f1"],
-        ["c"],
-        [],
-      ]);
+      expect([
+        await ids({ error: "request_failed", state: "failed" }),
+        await ids({ error: "run_cancelled" }),
+        await ids({ error: "o'ne" }),
+      ]).toEqual([["f1"], ["c"], []]);
       kit.now += 5;
       await store.fireTimers({ now: kit.now, limit: 9 });
       await kit.commit(await kit.claimOne(), { entries: [request("q")] });

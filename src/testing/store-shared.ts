@@ -15,7 +15,7 @@ async function got(kit: Kit, run: string): Promise<string | undefined> {
 
 async function fail(kit: Kit, run: string, epoch = 1): Promise<void> {
   await kit.store.wakeRuns({ now: kit.now, runs: [{ run, epoch }] });
-  const [claimed] = (await kit.claim()).filter(({ id }) => id === run);
+  const claimed = (await kit.claim()).find(({ id }) => id === run);
   await kit.commit(claimed!, { firstNo: 1, outcome: { type: "failed", error: failure("f") } });
 }
 
@@ -127,7 +127,7 @@ export function testShared({ describe, check, expect }: StoreSuite): void {
       const batch = await kit.routing("b1");
       expect(batch.requestCount).toBe(2);
       await kit.answer(batch);
-      expect((await kit.history("a")).map(({ seq }) => seq).toSorted()).toEqual([1, 2, 3]);
+      expect(new Set((await kit.history("a")).map(({ seq }) => seq))).toEqual(new Set([1, 2, 3]));
       expect((await kit.claimOne()).seq).toBe(3);
     });
 

@@ -39,7 +39,9 @@ export function testTiers({ describe, check, expect }: StoreSuite): void {
       const [q1, q2] = await kit.requests("b");
       expect([q0?.lane, q1?.lane, q2?.lane]).toEqual([flexLane, flexLane, autoLane]);
       expect([q0?.attempt, q0?.availableAt, q0?.tierReason, q2?.tierReason]).toEqual([1, now, "a narrow tail", undefined]);
-      expect([(await kit.lane(flexLane))?.queued, (await kit.lane(flexLane))?.usd, (await kit.lane(flexLane))?.priority]).toEqual([2, 0.5, 9]);
+      expect([(await kit.lane(flexLane))?.queued, (await kit.lane(flexLane))?.usd, (await kit.lane(flexLane))?.priority]).toEqual([
+        2, 0.5, 9,
+      ]);
       expect([(await kit.lane(flexLane))?.oldestAt, (await kit.lane(autoLane))?.queued]).toEqual([now, 1]);
       expect([await move(9), await move(9)]).toEqual([1, 0]);
       expect(await kit.lane(autoLane)).toBe(undefined);
@@ -146,15 +148,19 @@ export function testTiers({ describe, check, expect }: StoreSuite): void {
   });
 
   describe("deadlines", () => {
-    const due = async (kit: Kit, limit = 9): Promise<unknown[]> =>
-      (await kit.store.dueDeadlines({ now: kit.now, limit })).map(({ id: _, ...item }) => item);
-    const nextAt = async (kit: Kit): Promise<number | undefined> =>
-      (await kit.store.activity({ now: kit.now, chains: [] })).nextDeadlineAt;
+    const due = async (kit: Kit): Promise<unknown[]> =>
+      (await kit.store.dueDeadlines({ now: kit.now, limit: 9 })).map((item) => [
+        item.lane,
+        item.deadlineAt - kit.now,
+        item.batch,
+        item.attempt,
+      ]);
+    const nextAt = async (kit: Kit): Promise<number | undefined> => (await kit.store.activity({ now: kit.now, chains: [] })).nextDeadlineAt;
 
     check("a new request with a deadline is to be looked at, until it is decided", async ({ kit, store }) => {
       const deadlineAt = kit.now + 1_000;
       await kit.waiting("a", [request("q0"), request("q1", { deadlineAt })]);
-      expect(await due(kit)).toEqual([{ lane, deadlineAt, batch: undefined, attempt: 1 }]);
+      expect(await due(kit)).toEqual([[lane, 1_000, undefined, 1]]);
       expect(await nextAt(kit)).toBe(kit.now);
       const [item] = await store.dueDeadlines({ now: kit.now, limit: 9 });
       const decide = (checkAt: number | undefined) => store.decideDeadlines({ now: kit.now, decisions: [{ ...item!, checkAt }] });
@@ -204,7 +210,7 @@ export function testTiers({ describe, check, expect }: StoreSuite): void {
       await store.decideDeadlines({ now: kit.now, decisions: [{ ...item!, checkAt: undefined, move }] });
       expect((await due(kit)).length).toBe(1);
       expect([await kit.requestStates("a"), await kit.queued(flexLane)]).toEqual([["batched"], 0]);
-      expect(await due(kit)).toEqual([{ lane, deadlineAt: kit.now + 9, batch: "b1", attempt: 1 }]);
+      expect(await due(kit)).toEqual([[lane, 9, "b1", 1]]);
     });
 
     check("a row of a job that is given up is paid once when it comes, and delivered to nobody", async ({ kit, store }) => {

@@ -288,7 +288,6 @@ export class Walk {
   }
 
   async #toRouting(batch: BatchRecord): Promise<void> {
-    for (const state of active.slice(active.indexOf(batch.state as "sealed") + 1))
-      await this.#kit.update(batch, { state, release: false });
+    for (const state of active.slice(active.indexOf(batch.state as "sealed") + 1)) await this.#kit.update(batch, { state, release: false });
   }
 }

@@ -192,22 +192,25 @@ describe("jobs that do not end well", () => {
     expect((await kit.gembatch.batches.list()).items.map(({ state }) => state).toSorted()).toEqual(["cancelled", "completed"]);
   });
 
-  it.each(["expired", "cancelled", "failed"] as const)("reads what a job that ended %s had answered, and asks again only for the rest", async (end) => {
-    const { kit, start } = kitWithJobs((job) => {
-      if (job.name === "batches/1") Object.assign(job, { end, partialRows: 3 });
-      return 60_000;
-    });
-    await using _ = kit;
-    await start(5);
-    await kit.run();
-    expect(sizes(kit)).toEqual([5, 2]);
-    const { items } = await kit.gembatch.batches.list();
-    expect(items.map(({ state, counts }) => [state, counts.succeeded, counts.requeued])).toEqual([
-      ["completed", 2, 0],
-      [end, 3, 2],
-    ]);
-    expect((await kit.gembatch.stats()).runs.completed).toBe(5);
-  });
+  it.each(["expired", "cancelled", "failed"] as const)(
+    "reads what a job that ended %s had answered, and asks again only for the rest",
+    async (end) => {
+      const { kit, start } = kitWithJobs((job) => {
+        if (job.name === "batches/1") Object.assign(job, { end, partialRows: 3 });
+        return 60_000;
+      });
+      await using _ = kit;
+      await start(5);
+      await kit.run();
+      expect(sizes(kit)).toEqual([5, 2]);
+      const { items } = await kit.gembatch.batches.list();
+      expect(items.map(({ state, counts }) => [state, counts.succeeded, counts.requeued])).toEqual([
+        ["completed", 2, 0],
+        [end, 3, 2],
+      ]);
+      expect((await kit.gembatch.stats()).runs.completed).toBe(5);
+    },
+  );
 
   it("lets rows that broke two jobs travel alone, so that the bad one spoils no third", async () => {
     const { kit, start } = kitWithJobs((job) => {

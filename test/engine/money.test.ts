@@ -138,6 +138,21 @@ describe("budget", () => {
     expect((await kit.gembatch.lanes.list())[0]!.blocked!.reason).toMatch(/price of mystery-1 is unknown/);
   });
 
+  it("does not send a prompt that alone is dearer than what is left, though others of the queue are not", async () => {
+    const kit = createTestKit({ budget: { usd: 0.01, per: "total" } });
+    await using _ = kit;
+    const ask = kit.gembatch.chain(
+      "ask",
+      async ({ models }, maxOutputTokens: number) =>
+        (await models.generateContent({ model: "gemini-2.5-flash", contents: `${maxOutputTokens}`, config: { maxOutputTokens } })).text,
+    );
+    await ask.start(20_000, { id: "dear", priority: 1 });
+    for (let n = 1; n < 10; n += 1) await ask.start(n, { id: `cheap ${n}` });
+    const told = expect(ask.run("dear").result()).rejects.toMatchObject({ code: "budget_exceeded" });
+    await Promise.all([told, kit.advance("1m")]);
+    expect(sizes(kit)).toEqual([]);
+  });
+
   it("holds a run whose next prompts would cost more than a run may", async () => {
     const kit = createTestKit({ budget: { usd: 0.0015, per: "run" } });
     await using _ = kit;

@@ -145,6 +145,21 @@ describe("deadlines", () => {
     expect((await kit.gembatch.runs.get("r"))!.output).toBe("<x>");
   });
 
+  it("empty a batch that cannot be sent, and then no job is made of it", async () => {
+    const { kit, start, chain } = slowKit();
+    await using _ = kit;
+    for (let n = 0; n < 40; n += 1) kit.provider.failNext("stageInput", "unavailable");
+    await start(2);
+    const run = await chain.start("x", { id: "x", deadline: "40m" });
+    await kit.gembatch.runs.cancel(["r0", "r1"]);
+    await kit.run();
+    expect((await run.get()).state).toBe("completed");
+    expect((await kit.gembatch.requests.list({ run: "x" })).items[0]!.tierReason).not.toMatch(/paid as well/);
+    await kit.advance("5h");
+    expect(sizes(kit)).toEqual([]);
+    expect((await kit.gembatch.batches.list({ active: true })).items).toEqual([]);
+  });
+
   it("of a call win over the run's only when they are earlier", async () => {
     const kit = createTestKit();
     await using _ = kit;

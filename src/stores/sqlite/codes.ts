@@ -78,10 +78,27 @@ export function requestId(entry: number): string {
   return `${runOf(entry).toString(36)}-${(entry % ENTRIES_PER_RUN).toString(36)}`;
 }
 
-/** The primary key, or `undefined` for a text that `requestId` never makes. */
+/** The primary key, or `undefined` for a text that `requestId` never makes. One walk over the text: this is done for every answer. */
 export function parseRequestId(id: string): number | undefined {
   const dash = id.indexOf("-");
-  if (dash < 1 || id.length > 13) return undefined;
-  const entry = entryNo(Number.parseInt(id.slice(0, dash), 36), Number.parseInt(id.slice(dash + 1), 36));
-  return Number.isSafeInteger(entry) && requestId(entry) === id ? entry : undefined;
+  const run = parseDigits(id, 0, dash);
+  const no = parseDigits(id, dash + 1, id.length);
+  if (run === undefined || no === undefined || no >= ENTRIES_PER_RUN) return undefined;
+  const entry = entryNo(run, no);
+  return Number.isSafeInteger(entry) ? entry : undefined;
+}
+
+/** A number in base 36 without needless zeros, of at most eight digits. */
+function parseDigits(text: string, from: number, to: number): number | undefined {
+  const digits = to - from;
+  if (digits < 1 || digits > 8 || (digits > 1 && text.charCodeAt(from) === 48)) return undefined;
+  let number = 0;
+  for (let i = from; i < to; i += 1) {
+    const code = text.charCodeAt(i);
+    // 0 to 9, a to z.
+    if (code >= 48 && code <= 57) number = number * 36 + code - 48;
+    else if (code >= 97 && code <= 122) number = number * 36 + code - 87;
+    else return undefined;
+  }
+  return number;
 }

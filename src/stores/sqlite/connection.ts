@@ -1,8 +1,8 @@
 import { mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { cannotOpen, foreignStore, isBusy, notOpen, storeError, tooNew } from "./errors.ts";
-import { APPLICATION_ID, migrations } from "./migrations.ts";
+import { cannotOpen, foreignStore, isBusy, notOpen, storeError, tooNew, unreleased } from "./errors.ts";
+import { APPLICATION_ID, migrations, schemaVersion } from "./migrations.ts";
 
 export interface ConnectionOptions {
   path: string;
@@ -67,7 +67,7 @@ export class Connection {
         connection.#exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(options.maxBytes / pageSize))}`);
       }
       // A store that is up to date opens without the write lock, also while another process is busy writing.
-      if (version < migrations.length) {
+      if (version < schemaVersion()) {
         await connection.write(
           () => connection.#migrate(),
           () => undefined,
@@ -195,7 +195,8 @@ export class Connection {
   #version(): number {
     const version = this.#pragma("user_version");
     if (this.#pragma("application_id") === APPLICATION_ID) {
-      if (version > migrations.length) throw tooNew(this.path, version, migrations.length);
+      if (version > schemaVersion()) throw tooNew(this.path, version, schemaVersion());
+      if (version < 2) throw unreleased(this.path);
       return version;
     }
     if (this.#database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined) throw foreignStore(this.path);
@@ -215,9 +216,9 @@ export class Connection {
   /** Runs under the write lock and looks again: of two processes that open a new file together, one finds it done. */
   #migrate(): void {
     const version = this.#version();
-    if (version === migrations.length) return;
-    for (const step of migrations.slice(version)) this.#exec(step);
-    this.#exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${migrations.length};`);
+    if (version === schemaVersion()) return;
+    for (const step of migrations.slice(Math.max(0, version - 1))) this.#exec(step);
+    this.#exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${schemaVersion()};`);
   }
 }
 

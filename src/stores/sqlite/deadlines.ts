@@ -69,4 +69,3 @@ function decide(db: Database, decision: DeadlineDecision, now: number): boolean 
   db.sql(`UPDATE entries SET tier_reason = ? WHERE no = ?`).run(decision.move.reason, row.no);
   return true;
 }
-

@@ -23,8 +23,11 @@ export interface Answer {
 export const errorText = (error: SerializedError | undefined): string | null => (error === undefined ? null : JSON.stringify(error));
 
 export function addAnswer(db: Database, { value, error }: Answer): number {
-  const insert = db.sql(`INSERT INTO answers (value, error) VALUES (?, ?)`);
-  return Number(insert.run(value ?? null, errorText(error)).lastInsertRowid);
+  const { lastInsertRowid } =
+    error === undefined
+      ? db.sql(`INSERT INTO answers (value) VALUES (?)`).run(value ?? null)
+      : db.sql(`INSERT INTO answers (value, error) VALUES (?, ?)`).run(value ?? null, errorText(error));
+  return Number(lastInsertRowid);
 }
 
 /** One row less names this answer; the last one takes it along. */
@@ -36,7 +39,7 @@ export function releaseAnswer(db: Database, answer: number | null): void {
 
 /**
  * Settles an open entry: its answer (or the number of one that is stored), the next number of the run, and the wake-up if the run waits. The
- * caller has checked that the entry is open and that the run still takes answers, and counts requests itself. `bill`: what the answer cost;
+ * caller has checked that the entry is open, that the run still takes answers and that its row says what `head` does, and counts requests itself. `bill`: what the answer cost;
  * `released`: what was reserved for it (picodollars). Returns the number of the answer.
  */
 export function settleEntry(
@@ -50,7 +53,8 @@ export function settleEntry(
 ): number | null {
   head.seq += 1;
   head.open -= 1;
-  const stored = typeof answer === "number" ? answer : answer.value === undefined && answer.error === undefined ? null : addAnswer(db, answer);
+  const stored =
+    typeof answer === "number" ? answer : answer.value === undefined && answer.error === undefined ? null : addAnswer(db, answer);
   db.sql(`
     UPDATE entries SET state = ?, seq = ?, answer = ?, usd = usd + ?, standard_usd = standard_usd + ?, unpriced = unpriced + ?
     WHERE no = ?`).run(state, head.seq, stored, usd, standardUsd, unpriced, entry);
@@ -60,8 +64,9 @@ export function settleEntry(
   }
   db.sql(`
     UPDATE runs SET
-      state = ?, seq = ?, open = ?, usd = usd + ?, standard_usd = standard_usd + ?, unpriced = unpriced + ?, reserved = reserved - ?
-    WHERE no = ?`).run(head.state, head.seq, head.open, usd, standardUsd, unpriced, released, head.no);
+      state = CASE state WHEN 2 THEN 0 ELSE state END, seq = seq + 1, open = open - 1, usd = usd + ?, standard_usd = standard_usd + ?,
+      unpriced = unpriced + ?, reserved = reserved - ?
+    WHERE no = ?`).run(usd, standardUsd, unpriced, released, head.no);
   return stored;
 }
 

@@ -98,6 +98,17 @@ export function tooNew(path: string, found: number, known: number): GembatchErro
   );
 }
 
+export function unreleased(path: string): GembatchError {
+  return new GembatchError(
+    "store_unavailable",
+    `The store ${path} was made by a gembatch from before its first release; its form is not read any more.`,
+    {
+      hint: "Begin with a new file; the old one is left as it is.",
+      details: { path },
+    },
+  );
+}
+
 export function notOpen(path: string): GembatchError {
   return new GembatchError("closed", `The store ${path} is not open.`, {
     hint: "Call open() first, and nothing after close().",

@@ -5,7 +5,7 @@ import { findBatch, isHeld } from "./batches.ts";
 import { BATCH, ENTRY } from "./codes.ts";
 import type { Database } from "./database.ts";
 import { toPico } from "./money.ts";
-import { countQueued, oldestByPriority, promoteDelayed } from "./queue.ts";
+import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { type BatchRow, toBatch } from "./rows.ts";
 import { BATCHES, REQUESTS, type Weight } from "./tallies.ts";
 
@@ -42,8 +42,10 @@ export function formBatch(db: Database, params: FormParams): BatchRecord | undef
   const source = sourceOf(db, lane, batch, params.isolated ?? false);
   const rows = source === undefined ? [] : waiting(db, source, Math.max(1, params.chunk));
   const free = params.maxActive - inUse(db, params.lane, lane, batch);
+  const usd = params.limits.usd === undefined ? Infinity : toPico(params.limits.usd);
   if (batch === undefined) {
-    if (rows.length === 0 || free <= 0) return undefined;
+    const [first] = rows;
+    if (first === undefined || free <= 0 || (first[2] ?? 0) > usd) return undefined;
     batch = createBatch(db, params.batch, lane, worker, now);
   } else if (batch.worker !== worker) {
     batch.worker = worker;
@@ -51,14 +53,8 @@ export function formBatch(db: Database, params: FormParams): BatchRecord | undef
   }
 
   const requests = Math.min(params.limits.requests, source?.size ?? Infinity, isDirect(params.lane) ? free : Infinity);
-  const usd = params.limits.usd === undefined ? Infinity : toPico(params.limits.usd);
   const limits = { ...params.limits, requests, usd };
-  const taken = take(batch, rows, limits);
-  if (source !== undefined && taken > 0) {
-    for (let i = 0; i < taken; i += 1) countQueued(db, -1, source.state, lane, rows[i] ?? nothing);
-    db.tallies.move(REQUESTS, source.state, ENTRY.batched, taken);
-    assign(db, source, batch.no, taken);
-  }
+  const taken = source === undefined ? 0 : take(db, source, batch, rows, limits);
   const { request_count, bytes, tokens, estimate } = batch;
   const full = request_count >= requests || bytes >= limits.bytes || tokens >= limits.tokens || estimate >= usd || taken < rows.length;
   if (full || source === undefined || waiting(db, source, 1).length === 0) {
@@ -90,7 +86,9 @@ export function formBatch(db: Database, params: FormParams): BatchRecord | undef
 function sourceOf(db: Database, lane: number, batch: BatchRow | undefined, isolated: boolean): Source | undefined {
   const queue = { state: ENTRY.queued, lane, size: undefined };
   if (batch !== undefined && batch.request_count > 0) {
-    const size = db.sql(`SELECT group_size FROM entries WHERE batch = ? AND +state = 4 LIMIT 1`).get(batch.no)?.["group_size"] as number | null;
+    const size = db.sql(`SELECT group_size FROM entries WHERE batch = ? AND +state = 4 LIMIT 1`).get(batch.no)?.["group_size"] as
+      | number
+      | null;
     return size === null || size === undefined ? queue : { state: ENTRY.isolated, lane, size };
   }
   if (!isolated) return queue;
@@ -111,49 +109,61 @@ function oldestGroup(db: Database, lane: number): number | undefined {
   return oldest?.group_size;
 }
 
-type WaitingRow = Weight & { no: number };
+type WaitingRow = [bytes: number, tokens: number, estimate: number | null];
 
 function waiting(db: Database, { state, lane, size }: Source, limit: number): WaitingRow[] {
   if (state === ENTRY.queued) {
     return db
-      .sql(`SELECT no, bytes, tokens, estimate FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at, no LIMIT ?`)
-      .all(lane, limit) as unknown as WaitingRow[];
+      .rows(`SELECT bytes, tokens, estimate FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at, no LIMIT ?`)
+      .all(lane, limit) as WaitingRow[];
   }
   return db
-    .sql(`SELECT no, bytes, tokens, estimate FROM entries WHERE state = 8 AND lane = ? AND group_size = ? ORDER BY due_at, no LIMIT ?`)
-    .all(lane, size ?? 1, limit) as unknown as WaitingRow[];
+    .rows(`SELECT bytes, tokens, estimate FROM entries WHERE state = 8 AND lane = ? AND group_size = ? ORDER BY due_at, no LIMIT ?`)
+    .all(lane, size ?? 1, limit) as WaitingRow[];
 }
 
-/** Moves the first `count` requests of the source into the batch: the same order and limit as `waiting`, so these are the same rows. */
-function assign(db: Database, { state, lane, size }: Source, batch: number, count: number): void {
-  if (state === ENTRY.queued) {
-    db.sql(`
-      UPDATE entries SET state = 4, batch = ? WHERE no IN (
-        SELECT no FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at, no LIMIT ?
-      )`).run(batch, lane, count);
-    return;
-  }
-  db.sql(`
-    UPDATE entries SET state = 4, batch = ? WHERE no IN (
-      SELECT no FROM entries WHERE state = 8 AND lane = ? AND group_size = ? ORDER BY due_at, no LIMIT ?
-    )`).run(batch, lane, size ?? 1, count);
-}
-
-/** Adds rows to the batch's sums while they fit, and returns how many did. The first request always fits. */
-function take(batch: BatchRow, rows: readonly WaitingRow[], limits: { requests: number; bytes: number; tokens: number; usd: number }): number {
-  let taken = 0;
-  for (const { bytes, tokens, estimate } of rows) {
+/** Moves the first rows of the source into the batch while they fit, and returns how many did. The first request fits whatever it weighs; `formBatch` has looked at its price. */
+function take(
+  db: Database,
+  source: Source,
+  batch: BatchRow,
+  rows: readonly WaitingRow[],
+  limits: { requests: number; bytes: number; tokens: number; usd: number },
+): number {
+  const left = { queued: 0, bytes: 0, tokens: 0, usd: 0, unpriced: 0 };
+  for (const [bytes, tokens, estimate] of rows) {
+    const usd = estimate ?? 0;
     const fits =
       batch.request_count + 1 <= limits.requests &&
       batch.bytes + bytes <= limits.bytes &&
       batch.tokens + tokens <= limits.tokens &&
-      batch.estimate + (estimate ?? 0) <= limits.usd;
+      batch.estimate + usd <= limits.usd;
     if (!fits && batch.request_count > 0) break;
     batch.request_count += 1;
     batch.bytes += bytes;
     batch.tokens += tokens;
-    batch.estimate += estimate ?? 0;
-    taken += 1;
+    batch.estimate += usd;
+    left.queued -= 1;
+    left.bytes -= bytes;
+    left.tokens -= tokens;
+    left.usd -= usd;
+    if (estimate === null) left.unpriced -= 1;
+  }
+  const taken = -left.queued;
+  if (taken === 0) return 0;
+  db.tallies.change(source.lane, source.state === ENTRY.queued ? left : { isolated: -taken });
+  db.tallies.move(REQUESTS, source.state, ENTRY.batched, taken);
+  // The same order and limit as `waiting`, so these are the same rows.
+  if (source.state === ENTRY.queued) {
+    db.sql(`
+      UPDATE entries SET state = 4, batch = ? WHERE no IN (
+        SELECT no FROM entries WHERE state = 1 AND lane = ? ORDER BY priority DESC, due_at, no LIMIT ?
+      )`).run(batch.no, source.lane, taken);
+  } else {
+    db.sql(`
+      UPDATE entries SET state = 4, batch = ? WHERE no IN (
+        SELECT no FROM entries WHERE state = 8 AND lane = ? AND group_size = ? ORDER BY due_at, no LIMIT ?
+      )`).run(batch.no, source.lane, source.size ?? 1, taken);
   }
   return taken;
 }
@@ -205,7 +215,7 @@ export function moveQueued(
   const select = db.sql(`
     SELECT no, bytes, tokens, estimate, due_at FROM entries WHERE state = 1 AND lane = ? AND priority = ? ORDER BY due_at, no LIMIT ?`);
   const candidates = oldestByPriority(db, lane).flatMap(({ priority }) => select.all(lane, priority, limit));
-  const rows = candidates as unknown as (WaitingRow & { due_at: number })[];
+  const rows = candidates as unknown as (Weight & { no: number; due_at: number })[];
   rows.sort((a, b) => a.due_at - b.due_at || a.no - b.no);
   for (const row of rows.slice(0, limit)) {
     db.sql(`UPDATE entries SET lane = ?, tier_reason = ? WHERE no = ?`).run(target, reason, row.no);

@@ -57,5 +57,11 @@ function close(db: Database, row: HistoryRow, kept: boolean): void {
 export function depart(db: Database, batch: number, entry: number, attempt: number, forgotten: boolean): void {
   db.sql(`
     INSERT OR IGNORE INTO departed (batch, entry, attempt, chain, state)
-    SELECT ?, ?, ?, chain, ? FROM runs WHERE no = ?`).run(batch, entry, attempt, forgotten ? DEPARTED.forgotten : DEPARTED.waited, runOf(entry));
+    SELECT ?, ?, ?, chain, ? FROM runs WHERE no = ?`).run(
+    batch,
+    entry,
+    attempt,
+    forgotten ? DEPARTED.forgotten : DEPARTED.waited,
+    runOf(entry),
+  );
 }

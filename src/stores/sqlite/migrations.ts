@@ -1,14 +1,19 @@
 /**
- * The schema, as numbered steps: step n leads from version n - 1 to n (`PRAGMA user_version`). A released step never changes.
+ * The schema, as steps. `PRAGMA user_version` counts them from 1 on; version 1 was never released and is not read. A released step never changes.
  *
- * - Rows that change at every step (`runs`, `entries`) are narrow. Payloads lie in tables of their own that are only
+ * - Rows that change at every step (`runs`, `entries`) are narrow; the columns that hot statements read come first, for SQLite walks a row up to the
+ *   last one that it needs. Payloads lie in tables of their own that are only
  *   appended to: a body and an answer each cost a fraction of a page write instead of rewriting a page in the middle.
- * - Indexes on hot rows are partial, each over one state: a run that waits is in none of them.
+ * - Indexes on hot rows are partial, each over one state: a run that waits is in none of them. Where it can be, a condition names a column that
+ *   rarely changes instead of the state: then most updates need not look at the index at all.
  * - `tallies`, `spend` and the counters in `lanes` are kept by every transaction, so that nothing is ever counted by scanning.
  * - Money is in whole picodollars (USD × 10^12): sums of it are exact, in any order. REAL, because sums may outgrow JavaScript's integers;
  *   SQLite still writes whole numbers of that size as integers.
  */
 export const APPLICATION_ID = 0x67656d62;
+
+/** The version that all steps together lead to. */
+export const schemaVersion = (): number => migrations.length + 1;
 
 export const migrations: readonly string[] = [
   `
@@ -71,38 +76,38 @@ export const migrations: readonly string[] = [
   -- AUTOINCREMENT: the number of a run that was removed lives on in what it started, and must never come to mean another one.
   CREATE TABLE runs (
     no INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    kind INTEGER NOT NULL,
-    chain INTEGER NOT NULL,
     state INTEGER NOT NULL,
+    seq INTEGER NOT NULL DEFAULT 0,
+    open INTEGER NOT NULL DEFAULT 0,
+    chain INTEGER NOT NULL,
     epoch INTEGER NOT NULL DEFAULT 0,
     worker INTEGER,
-    seq INTEGER NOT NULL DEFAULT 0,
     entries INTEGER NOT NULL DEFAULT 0,
-    open INTEGER NOT NULL DEFAULT 0,
+    cancel INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
+    kind INTEGER NOT NULL,
+    id TEXT NOT NULL,
     priority INTEGER NOT NULL,
+    code TEXT NOT NULL DEFAULT '',
+    usd REAL NOT NULL DEFAULT 0,
+    reserved REAL NOT NULL DEFAULT 0,
+    deadline_at INTEGER,
+    created_at INTEGER NOT NULL,
+    standard_usd REAL NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0,
     retry_at INTEGER,
     parent INTEGER,
     starter INTEGER,
     shared INTEGER NOT NULL DEFAULT 0,
-    cancel INTEGER NOT NULL DEFAULT 0,
-    code TEXT NOT NULL DEFAULT '',
-    deadline_at INTEGER,
-    created_at INTEGER NOT NULL,
     ended_at INTEGER,
-    pruned INTEGER NOT NULL DEFAULT 0,
-    reserved REAL NOT NULL DEFAULT 0,
-    usd REAL NOT NULL DEFAULT 0,
-    standard_usd REAL NOT NULL DEFAULT 0,
-    unpriced INTEGER NOT NULL DEFAULT 0
+    pruned INTEGER NOT NULL DEFAULT 0
   );
   CREATE UNIQUE INDEX runs_id ON runs (id);
   CREATE INDEX runs_runnable ON runs (chain, priority DESC) WHERE state = 0;
   CREATE INDEX runs_running ON runs (worker) WHERE state = 1;
   CREATE INDEX runs_retrying ON runs (retry_at) WHERE state = 3;
   CREATE INDEX runs_trouble ON runs (state) WHERE state IN (4, 6);
-  CREATE INDEX runs_ended ON runs (state, pruned, ended_at) WHERE state >= 5;
+  CREATE INDEX runs_ended ON runs (pruned, ended_at) WHERE ended_at IS NOT NULL;
   CREATE INDEX runs_starter ON runs (starter) WHERE starter IS NOT NULL;
 
   CREATE TABLE run_inputs (no INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, input TEXT NOT NULL);
@@ -113,32 +118,32 @@ export const migrations: readonly string[] = [
 
   CREATE TABLE entries (
     no INTEGER PRIMARY KEY,
-    kind INTEGER NOT NULL,
     state INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    seq INTEGER,
-    lane INTEGER,
     batch INTEGER,
     attempt INTEGER,
-    max_attempts INTEGER,
-    priority INTEGER,
+    estimate REAL,
+    check_at INTEGER,
+    shared INTEGER,
+    kind INTEGER NOT NULL,
+    seq INTEGER,
+    lane INTEGER,
     bytes INTEGER,
     tokens INTEGER,
-    due_at INTEGER,
-    created_at INTEGER NOT NULL,
     body INTEGER,
     answer INTEGER,
-    estimate REAL,
+    key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    due_at INTEGER,
+    priority INTEGER,
+    created_at INTEGER NOT NULL,
+    max_attempts INTEGER,
     usd REAL NOT NULL DEFAULT 0,
     standard_usd REAL NOT NULL DEFAULT 0,
     unpriced INTEGER NOT NULL DEFAULT 0,
     failed_jobs INTEGER NOT NULL DEFAULT 0,
     group_size INTEGER,
     deadline_at INTEGER,
-    check_at INTEGER,
-    tier_reason TEXT,
-    shared INTEGER
+    tier_reason TEXT
   );
   CREATE INDEX entries_queue ON entries (lane, priority DESC, due_at) WHERE state = 1;
   CREATE INDEX entries_delayed ON entries (lane, due_at) WHERE state = 2;

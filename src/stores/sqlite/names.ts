@@ -13,6 +13,9 @@ export class Names {
   readonly #lanesByNo = new Map<number, Lane>();
   readonly #chains = new Map<string, number>();
   readonly #chainsByNo = new Map<number, { chain: string; version: string }>();
+  /** What was asked for last: most requests of a transaction are of one lane, most runs that start of one chain. */
+  #lastLane: { lane: Lane; no: number } | undefined;
+  #lastChain: { chain: string; version: string; no: number } | undefined;
   /** Runs in hand only: their commits need no look into the index of ids. */
   readonly #runs = new Map<string, number>();
 
@@ -21,6 +24,8 @@ export class Names {
   }
 
   clear(): void {
+    this.#lastLane = undefined;
+    this.#lastChain = undefined;
     this.#lanes.clear();
     this.#lanesByNo.clear();
     this.#chains.clear();
@@ -30,8 +35,13 @@ export class Names {
 
   /** The lane's number; a lane that is new is added. */
   laneNo(lane: Lane): number {
-    const known = this.findLane(lane);
-    if (known !== undefined) return known;
+    if (this.#lastLane !== undefined && isSameLane(this.#lastLane.lane, lane)) return this.#lastLane.no;
+    const no = this.findLane(lane) ?? this.#addLane(lane);
+    this.#lastLane = { lane: { ...lane }, no };
+    return no;
+  }
+
+  #addLane(lane: Lane): number {
     const insert = this.#connection.prepare(`INSERT INTO lanes (provider, model, method, tier) VALUES (?, ?, ?, ?)`);
     const no = Number(insert.run(lane.provider, lane.model, lane.method, laneTier(lane)).lastInsertRowid);
     this.#lanes.set(laneKey(lane), no);
@@ -53,8 +63,9 @@ export class Names {
   lane(no: number): Lane {
     let lane = this.#lanesByNo.get(no);
     if (lane === undefined) {
-      const row = this.#connection.prepare(`SELECT provider, model, method, tier FROM lanes WHERE no = ?`).get(no) as unknown as Lane;
-      lane = atTier({ provider: row.provider, model: row.model, method: row.method } as Lane, (row as { tier: LaneTier }).tier);
+      const select = this.#connection.prepare(`SELECT provider, model, method, tier FROM lanes WHERE no = ?`);
+      const { tier, ...rest } = select.get(no) as unknown as Omit<Lane, "tier"> & { tier: LaneTier };
+      lane = atTier<Lane>(rest, tier);
       this.#lanesByNo.set(no, lane);
     }
     return { ...lane };
@@ -62,8 +73,13 @@ export class Names {
 
   /** The number of a chain in one version; one that is new is added. */
   chainNo(chain: string, version: string): number {
-    const known = this.#findChain(chain, version);
-    if (known !== undefined) return known;
+    if (this.#lastChain?.chain === chain && this.#lastChain.version === version) return this.#lastChain.no;
+    const no = this.#findChain(chain, version) ?? this.#addChain(chain, version);
+    this.#lastChain = { chain, version, no };
+    return no;
+  }
+
+  #addChain(chain: string, version: string): number {
     const no = Number(this.#connection.prepare(`INSERT INTO chains (chain, version) VALUES (?, ?)`).run(chain, version).lastInsertRowid);
     this.#chains.set(chainKey(chain, version), no);
     return no;
@@ -124,6 +140,9 @@ export class Names {
     );
   }
 }
+
+const isSameLane = (a: Lane, b: Lane): boolean =>
+  a.model === b.model && a.tier === b.tier && a.method === b.method && a.provider === b.provider;
 
 // A length in front keeps two different names apart whatever characters they hold.
 const laneKey = (lane: Lane): string => `${laneTier(lane)}:${lane.method}:${lane.provider.length}:${lane.provider}${lane.model}`;

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { GembatchError } from "../../core/errors.ts";
 import { StoreKit, newRun, request } from "../../testing/store-kit.ts";
 import { expectConservation } from "../../testing/store-suite.ts";
-import { migrations } from "./migrations.ts";
+import { schemaVersion } from "./migrations.ts";
 import { SqliteStore, type SqliteStoreOptions, sqliteStore } from "./store.ts";
 
 let folder = "";
@@ -154,10 +154,21 @@ describe("opening a SQLite store", () => {
   it("refuses a store of a newer version, and leaves it as it is", async () => {
     await (await open()).close();
     const database = new DatabaseSync(path);
-    database.exec(`PRAGMA user_version = ${migrations.length + 1}`);
+    database.exec(`PRAGMA user_version = ${schemaVersion() + 1}`);
     database.close();
     const error = await failureOf(open());
     expect([error.code, error.retryable, error.message.includes(path)]).toEqual(["store_too_new", false, true]);
+  });
+
+  it("refuses a store from before the first release, and leaves it as it is", async () => {
+    await (await open()).close();
+    const database = new DatabaseSync(path);
+    database.exec("PRAGMA user_version = 1");
+    database.close();
+    const before = await readFile(path);
+    const error = await failureOf(open());
+    expect([error.code, error.message]).toEqual(["store_unavailable", expect.stringContaining("before its first release")]);
+    expect(await readFile(path)).toEqual(before);
   });
 
   it("refuses a database of another program, and leaves it as it is", async () => {

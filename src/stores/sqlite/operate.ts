@@ -81,7 +81,7 @@ function goOn(db: Database, run: StoppedRun, now: number): void {
 function closedRequests(db: Database, run: number): ClosedRow[] {
   return db
     .sql(`
-      SELECT no, state, seq, lane, bytes, tokens, estimate, group_size, answer, shared FROM entries
+      SELECT no, state, seq, lane, bytes, tokens, estimate, group_size, answer, shared, deadline_at FROM entries
       WHERE no >= ? AND no < ? AND kind = 0 AND +state IN (6, 7)`)
     .all(entryNo(run, 0), entryNo(run + 1, 0)) as unknown as ClosedRow[];
 }
@@ -107,7 +107,7 @@ function startAfresh(db: Database, run: StoppedRun, isHandler: boolean, now: num
   db.tallies.move(RUNS, run.state, state);
   if (first === undefined) return;
   const row = db
-    .sql(`SELECT no, state, seq, lane, bytes, tokens, estimate, group_size, answer, shared FROM entries WHERE no = ?`)
+    .sql(`SELECT no, state, seq, lane, bytes, tokens, estimate, group_size, answer, shared, deadline_at FROM entries WHERE no = ?`)
     .get(first) as unknown as ClosedRow;
   askAgain(db, readHead(db, run.no), row, now);
 }

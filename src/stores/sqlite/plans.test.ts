@@ -99,7 +99,8 @@ async function liveFurther(kit: StoreKit): Promise<void> {
   const shared = (key: string) => request(key, { cache: { key: "same", ttlMs: 1 } });
   await kit.start(newRun("s1"), newRun("s2"));
   for (const run of await kit.claim()) {
-    if (run.id.startsWith("s")) await kit.commit(run, { entries: [shared("q1"), request("q2", { lane: autoLane, deadlineAt: kit.now + 9 })] });
+    if (run.id.startsWith("s"))
+      await kit.commit(run, { entries: [shared("q1"), request("q2", { lane: autoLane, deadlineAt: kit.now + 9 })] });
   }
   await store.moveQueued({ now: kit.now, from: autoLane, to: lane, limit: 9, reason: "r" });
   const retry = { type: "retry" as const, availableAt: kit.now, error: failure("job"), jobFailed: true };
@@ -157,7 +158,7 @@ describe("query plans of the SQLite store", () => {
     ["entries_check", "WHERE check_at IS NOT NULL"],
     ["entries_shared", "FROM entries WHERE shared = ?"],
     ["runs_starter", "WHERE starter = ?"],
-    ["runs_ended", "r.pruned = ?2"],
+    ["runs_ended", "r.pruned = ?1"],
     ["run_waiters_entry", "FROM run_waiters WHERE entry >= ?"],
     ["shared_expiring", "FROM shared WHERE expires_at <= ?"],
     ["batches_ended", "FROM batches b WHERE b.state >= 5"],

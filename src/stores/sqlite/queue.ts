@@ -23,7 +23,7 @@ export function queueState(groupSize: number | null, dueAt: number, now: number)
 export function countQueued(db: Database, sign: 1 | -1, state: number, lane: number, weight: Weight): void {
   if (state === ENTRY.queued) db.tallies.queue(lane, sign, weight);
   else if (state === ENTRY.delayed) db.tallies.delay(lane, sign);
-  else if (state === ENTRY.isolated) db.tallies.isolate(lane, sign);
+  else if (state === ENTRY.isolated) db.tallies.change(lane, { isolated: sign });
 }
 
 /** Puts a request that is in no queue into the one of `lane`. The caller sets its other columns, and sees to the run's reservations. */

@@ -19,14 +19,8 @@ const WINDOW = 5_000;
 
 export function removeEnded(db: Database, params: RemoveParams): { runs: number; histories: number; batches: number; more: boolean } {
   const work = new Removal(db, params);
-  const { completed, failed, cancelled } = params.runs;
-  const kept = [RUN.completed, RUN.failed, RUN.cancelled];
-  const runs = work.runs([
-    { state: RUN.completed, before: completed },
-    { state: RUN.failed, before: failed },
-    { state: RUN.cancelled, before: cancelled },
-  ]);
-  const histories = work.histories(kept.map((state) => ({ state, before: params.histories })));
+  const runs = work.runs(params.runs);
+  const histories = work.histories(params.histories);
   const batches = work.batches(params.batches);
   work.shared();
   return { runs, histories, batches, more: work.more };
@@ -37,6 +31,13 @@ interface Ended {
   ended_at: number;
   removable: number;
 }
+
+/** No answer for it is under way. */
+const isSettled = `NOT EXISTS (SELECT 1 FROM entries e WHERE e.no >= r.no << 20 AND e.no < (r.no + 1) << 20 AND +e.state = 4)`;
+/** Runs that ended, with or without their history, before a time and behind a place. */
+const endedRuns = `
+  WHERE r.ended_at IS NOT NULL AND r.pruned = ?1 AND r.ended_at < ?2 AND r.ended_at >= ?3 AND (r.ended_at > ?3 OR r.no > ?4)
+  ORDER BY r.ended_at, r.no`;
 
 /** The row of an index that a look begins behind. */
 export interface Place {
@@ -65,32 +66,24 @@ class Removal {
     this.#left = limit;
   }
 
-  runs(states: readonly { state: number; before: number | undefined }[]): number {
+  runs({ completed = 0, failed = 0, cancelled = 0 }: RemoveParams["runs"]): number {
     const text = `
       SELECT r.no, r.ended_at,
+        r.ended_at < CASE r.state WHEN ?5 THEN ?6 WHEN ?7 THEN ?8 WHEN ?9 THEN ?10 ELSE 0 END AND
         NOT EXISTS (SELECT 1 FROM runs s WHERE s.no = r.starter AND s.state < 5) AND
-        NOT EXISTS (SELECT 1 FROM runs p WHERE p.no = r.parent >> 20 AND p.state < 5) AND
-        NOT EXISTS (SELECT 1 FROM entries e WHERE e.no >= r.no << 20 AND e.no < (r.no + 1) << 20 AND +e.state = 4) AS removable
-      FROM runs r WHERE r.state >= 5 AND r.state = ?1 AND r.pruned = ?2 AND r.ended_at < ?3
-        AND r.ended_at >= ?4 AND (r.ended_at > ?4 OR r.no > ?5)
-      ORDER BY r.ended_at, r.no LIMIT ?6`;
-    const looks = states.flatMap(({ state, before }) =>
-      before === undefined ? [] : [0, 1].flatMap((pruned) => this.#look(`runs ${state} ${pruned}`, text, [state, pruned], before)),
-    );
+        NOT EXISTS (SELECT 1 FROM runs p WHERE p.no = r.parent >> 20 AND p.state < 5) AND ${isSettled} AS removable
+      FROM runs r ${endedRuns} LIMIT ?11`;
+    const before = Math.max(completed, failed, cancelled);
+    if (before === 0) return 0;
+    const times = [RUN.completed, completed, RUN.failed, failed, RUN.cancelled, cancelled];
+    const looks = [0, 1].map((pruned) => this.#look(`runs ${pruned}`, text, [pruned, before], times));
     return this.#remove(looks, (no) => this.#removeRun(no));
   }
 
-  histories(states: readonly { state: number; before: number | undefined }[]): number {
-    const text = `
-      SELECT r.no, r.ended_at,
-        NOT EXISTS (SELECT 1 FROM entries e WHERE e.no >= r.no << 20 AND e.no < (r.no + 1) << 20 AND +e.state = 4) AS removable
-      FROM runs r WHERE r.state >= 5 AND r.state = ?1 AND r.pruned = ?2 AND r.ended_at < ?3
-        AND r.ended_at >= ?4 AND (r.ended_at > ?4 OR r.no > ?5)
-      ORDER BY r.ended_at, r.no LIMIT ?6`;
-    const looks = states.flatMap(({ state, before }) =>
-      before === undefined ? [] : [this.#look(`histories ${state}`, text, [state, 0], before)],
-    );
-    return this.#remove(looks, (no) => {
+  histories(before: number | undefined): number {
+    if (before === undefined) return 0;
+    const text = `SELECT r.no, r.ended_at, ${isSettled} AS removable FROM runs r ${endedRuns} LIMIT ?5`;
+    return this.#remove([this.#look("histories", text, [0, before], [])], (no) => {
       this.#entries -= forgetHistory(this.#db, no, this.#now);
       this.#db.sql(`UPDATE runs SET pruned = 1 WHERE no = ?`).run(no);
     });
@@ -102,7 +95,7 @@ class Removal {
       SELECT b.no, b.ended_at, b.sweep_at IS NULL AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.batch = b.no) AS removable
       FROM batches b WHERE b.state >= 5 AND b.ended_at < ?1 AND b.ended_at >= ?2 AND (b.ended_at > ?2 OR b.no > ?3)
       ORDER BY b.ended_at, b.no LIMIT ?4`;
-    return this.#remove([this.#look("batches", text, [], before)], (no) => {
+    return this.#remove([this.#look("batches", text, [before], [])], (no) => {
       const row = this.#db.sql(`DELETE FROM batches WHERE no = ? RETURNING state`).get(no);
       this.#db.sql(`DELETE FROM departed WHERE batch = ?`).run(no);
       this.#db.tallies.move(BATCHES, row?.["state"] as number, undefined);
@@ -118,9 +111,9 @@ class Removal {
    * The next rows of an index. A look that reaches its window's end without the index's end goes on there next time: the place is only kept in memory,
    * for what it saves is time.
    */
-  #look(name: string, text: string, values: readonly number[], before: number): Look {
+  #look(name: string, text: string, first: readonly number[], last: readonly number[]): Look {
     const from = this.#db.removals.get(name);
-    const rows = this.#db.sql(text).iterate(...values, before, from?.endedAt ?? 0, from?.no ?? 0, WINDOW) as Iterable<unknown>;
+    const rows = this.#db.sql(text).iterate(...first, from?.endedAt ?? 0, from?.no ?? 0, ...last, WINDOW) as Iterable<unknown>;
     const found: Ended[] = [];
     let seen = 0;
     let next: Place | undefined;

@@ -62,7 +62,7 @@ export function insertShared(db: Database, head: RunHead, no: number, entry: New
   insertRequest(db, at, entry, request, now, share.role === "leads" ? ENTRY.queued : ENTRY.following, shared);
   if (share.role === "leads") chargeRun(db, head.no, noBill, -reservedFor(entry));
   else if (share.role === "settles") settleFollower(db, at, head, share.answer);
-  else if (request.deadlineAt !== undefined) hurryLeader(db, shared, now);
+  else if (request.deadlineAt !== undefined) hurryLeader(db, shared, request.deadlineAt, now);
 }
 
 function newEntryNo(run: number, no: number): number {
@@ -72,7 +72,15 @@ function newEntryNo(run: number, no: number): number {
   });
 }
 
-function insertRequest(db: Database, at: number, entry: NewEntry, request: NewRequest, now: number, state: number, shared: number | null): void {
+function insertRequest(
+  db: Database,
+  at: number,
+  entry: NewEntry,
+  request: NewRequest,
+  now: number,
+  state: number,
+  shared: number | null,
+): void {
   const { bytes, tokens, deadlineAt } = request;
   const lane = db.names.laneNo(request.lane);
   const estimate = estimateOf(request.usd);
@@ -80,7 +88,7 @@ function insertRequest(db: Database, at: number, entry: NewEntry, request: NewRe
   db.sql(`
     INSERT INTO entries (
       no, kind, state, key, fingerprint, lane, attempt, max_attempts, priority, bytes, tokens, estimate, due_at, created_at, body
-    ) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)`).run(
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13)`).run(
     at,
     entryKinds.indexOf(entry.kind),
     state,
@@ -92,7 +100,6 @@ function insertRequest(db: Database, at: number, entry: NewEntry, request: NewRe
     bytes,
     tokens,
     estimate,
-    now,
     now,
     body,
   );
@@ -143,6 +150,7 @@ export interface ClosedRow extends QueueRow {
   seq: number | null;
   answer: number | null;
   shared: number | null;
+  deadline_at: number | null;
 }
 
 /**
@@ -157,12 +165,12 @@ export function askAgain(db: Database, head: RunHead, row: ClosedRow, now: numbe
   db.sql(`
     UPDATE entries SET
       state = ?1, seq = NULL, answer = NULL, batch = NULL, attempt = 1, failed_jobs = 0, group_size = NULL, due_at = ?2,
-      check_at = CASE WHEN deadline_at IS NULL OR ?1 <> 1 THEN NULL ELSE ?2 END
-    WHERE no = ?3`).run(state, now, row.no);
+      check_at = ?3
+    WHERE no = ?4`).run(state, now, leads && row.deadline_at !== null ? now : null, row.no);
   db.tallies.move(REQUESTS, row.state, state);
   if (leads) {
     db.tallies.queue(row.lane, 1, row);
     chargeRun(db, head.no, noBill, -(row.estimate ?? 0));
   } else if (share.role === "settles") settleFollower(db, row.no, head, share.answer);
-  else if (row.shared !== null) hurryLeader(db, row.shared, now);
+  else if (row.shared !== null && row.deadline_at !== null) hurryLeader(db, row.shared, row.deadline_at, now);
 }

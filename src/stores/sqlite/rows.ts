@@ -98,7 +98,8 @@ export function toBatch(db: Database, row: BatchRow): BatchRecord {
   };
 }
 
-export const duplicateJobs = ({ duplicate_jobs: names }: Pick<BatchRow, "duplicate_jobs">): string[] => (parse(names) as string[] | undefined) ?? [];
+export const duplicateJobs = ({ duplicate_jobs: names }: Pick<BatchRow, "duplicate_jobs">): string[] =>
+  (parse(names) as string[] | undefined) ?? [];
 
 export interface RunRow extends SpentRow {
   no: number;

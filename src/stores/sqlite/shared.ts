@@ -5,7 +5,7 @@
 import type { NewRequest } from "../../core/store.ts";
 import { ENTRY, runOf } from "./codes.ts";
 import type { Database } from "./database.ts";
-import { addAnswer, readHead, releaseAnswer, settleEntry } from "./entries.ts";
+import { addAnswer, readHead, releaseAnswer, type RunHead, settleEntry } from "./entries.ts";
 import { REQUESTS } from "./tallies.ts";
 
 /** What a request does about its key: it is asked for all, waits for the one that is, or has its answer (by number) at once. */
@@ -36,17 +36,15 @@ export function takeShare(db: Database, shared: number, entry: number, now: numb
   return { role: "leads" };
 }
 
-/** The leader is in the hurry of those that wait for it: its deadline is the earliest of all. */
-export function hurryLeader(db: Database, shared: number, now: number): void {
-  const row = db.sql(`SELECT min(deadline_at) AS at FROM entries WHERE shared = ? AND state = 9`).get(shared) as { at: number | null };
-  if (row.at === null) return;
+/** The leader is in the hurry of those that wait for it, one of them with this deadline. */
+export function hurryLeader(db: Database, shared: number, deadlineAt: number, now: number): void {
   db.sql(`
     UPDATE entries SET deadline_at = ?1, check_at = ?2
-    WHERE no = (SELECT leader FROM shared WHERE no = ?3) AND (deadline_at IS NULL OR deadline_at > ?1)`).run(row.at, now, shared);
+    WHERE no = (SELECT leader FROM shared WHERE no = ?3) AND (deadline_at IS NULL OR deadline_at > ?1)`).run(deadlineAt, now, shared);
 }
 
 /** A request that follows has its answer, which another one was asked for. */
-export function settleFollower(db: Database, entry: number, head: Parameters<typeof settleEntry>[2], answer: number): void {
+export function settleFollower(db: Database, entry: number, head: RunHead, answer: number): void {
   db.sql(`UPDATE answers SET uses = uses + 1 WHERE no = ?`).run(answer);
   settleEntry(db, entry, head, ENTRY.succeeded, answer);
   db.tallies.move(REQUESTS, ENTRY.following, ENTRY.succeeded);
@@ -84,7 +82,8 @@ export function passOn(db: Database, shared: number, leader: number, now: number
   db.tallies.move(REQUESTS, ENTRY.following, ENTRY.queued);
   db.tallies.queue(next.lane, 1, next);
   db.sql(`UPDATE runs SET reserved = reserved + ? WHERE no = ?`).run(next.estimate ?? 0, runOf(next.no));
-  hurryLeader(db, shared, now);
+  const { at } = db.sql(`SELECT min(deadline_at) AS at FROM entries WHERE shared = ? AND state = 9`).get(shared) as { at: number | null };
+  if (at !== null) hurryLeader(db, shared, at, now);
 }
 
 interface Follower {

@@ -1,7 +1,6 @@
 import { randomInt } from "node:crypto";
 import { type Random, randomText } from "../../core/clock.ts";
-import { describe, GembatchError, type SerializedError } from "../../core/errors.ts";
-import { checkMethods, checkType } from "../../core/options.ts";
+import type { SerializedError } from "../../core/errors.ts";
 import type { Lane } from "../../core/provider.ts";
 import type { BatchState } from "../../core/states.ts";
 import type {
@@ -42,6 +41,7 @@ import { notOpen } from "./errors.ts";
 import { formBatch, type FormParams, moveQueued } from "./forming.ts";
 import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
 import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
+import { checkOptions, type SqliteStoreOptions } from "./options.ts";
 import { removeEnded, type RemoveParams } from "./removal.ts";
 import { settleRemaining, settleRows } from "./routing.ts";
 import { claimRuns, fireTimers, hasDueTimers, loadHistory, runnableChains, startRuns, wakeRuns } from "./runs.ts";
@@ -50,23 +50,7 @@ import { dueSweeps, hastenBatches, releaseBatches, updateSweep } from "./sweeps.
 import { commitTurns } from "./turns.ts";
 import { heartbeat, holdFlush, leave, processExists } from "./workers.ts";
 
-export interface SqliteStoreOptions {
-  /** The file, or `:memory:`. Default `.gembatch/gembatch.db`. Its folder is made if it is not there. */
-  path?: string;
-  /**
-   * `full` (default): what is acknowledged survives a power cut, so no job is ever sent twice. `normal`: a power cut may take the last moments with it;
-   * a crash of the process takes nothing in either.
-   */
-  synchronous?: "full" | "normal";
-  /** How long to wait for another process that writes, before `store_locked`. Default 5000. */
-  busyTimeoutMs?: number;
-  /** The file never grows beyond this; `store_full` then. Default: no limit. */
-  maxBytes?: number;
-  /** Draws the id of a new store. */
-  random?: Random;
-  /** Whether a process of this host exists; a worker whose process is gone is given up without waiting for its lease. */
-  isProcessAlive?: (pid: number) => boolean;
-}
+export type { SqliteStoreOptions } from "./options.ts";
 
 const secureRandom: Random = { next: () => randomInt(2 ** 32) / 2 ** 32 };
 
@@ -331,33 +315,4 @@ export class SqliteStore implements Store {
 /** A store in one file; nothing is touched before `open`. */
 export function sqliteStore(options: SqliteStoreOptions | string = {}): SqliteStore {
   return new SqliteStore(typeof options === "string" ? { path: options } : options);
-}
-
-const knownOptions: readonly string[] = ["path", "synchronous", "busyTimeoutMs", "maxBytes", "random", "isProcessAlive"];
-
-function checkOptions(options: SqliteStoreOptions): void {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw new GembatchError("invalid_option", `The SQLite store takes an object of options, got ${describe(options)}.`);
-  }
-  const unknown = Object.keys(options).find((name) => !knownOptions.includes(name));
-  if (unknown !== undefined) {
-    throw new GembatchError("invalid_option", `The SQLite store has no option ${unknown}.`, {
-      hint: `It knows ${knownOptions.join(", ")}.`,
-    });
-  }
-  const { path, synchronous, busyTimeoutMs, maxBytes } = options;
-  if (path !== undefined && (typeof path !== "string" || path === "")) throw invalid("path", "the name of a file", path);
-  if (synchronous !== undefined && synchronous !== "full" && synchronous !== "normal") {
-    throw invalid("synchronous", '"full" or "normal"', synchronous);
-  }
-  if (busyTimeoutMs !== undefined && !(Number.isFinite(busyTimeoutMs) && busyTimeoutMs >= 0)) {
-    throw invalid("busyTimeoutMs", "a number of milliseconds", busyTimeoutMs);
-  }
-  if (maxBytes !== undefined && !(Number.isFinite(maxBytes) && maxBytes > 0)) throw invalid("maxBytes", "a number of bytes", maxBytes);
-  checkMethods(options.random, ["next"], "random");
-  checkType(options.isProcessAlive, "function", "isProcessAlive");
-}
-
-function invalid(name: string, expected: string, value: unknown): GembatchError {
-  return new GembatchError("invalid_option", `Option ${name} of the SQLite store must be ${expected}, got ${describe(value)}.`);
 }

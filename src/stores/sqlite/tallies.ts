@@ -8,6 +8,8 @@ export const REQUESTS = 10;
 export const BATCHES = 20;
 /** Jobs that turned out to be duplicates, ever. */
 export const DUPLICATE_JOBS = 30;
+/** More than every number above. */
+const NUMBERS = 31;
 
 /** What a request weighs in the counters of its lane. */
 export interface Weight {
@@ -39,19 +41,19 @@ interface SpendChange extends Usage, Bill {
  * cost one update of what they spent.
  */
 export class Tallies {
-  readonly #counts = new Map<number, number>();
+  readonly #counts = new Float64Array(NUMBERS);
   readonly #lanes = new Map<number, LaneChange>();
   readonly #spend: SpendChange[] = [];
 
-  /** One row of this machine moved from one state code (`undefined`: it is new) to another (`undefined`: it is gone). */
-  move(base: number, from: number | undefined, to: number | undefined): void {
+  /** `count` rows of this machine moved from one state code (`undefined`: they are new) to another (`undefined`: they are gone). */
+  move(base: number, from: number | undefined, to: number | undefined, count = 1): void {
     if (from === to) return;
-    if (from !== undefined) this.add(base + from, -1);
-    if (to !== undefined) this.add(base + to, 1);
+    if (from !== undefined) this.add(base + from, -count);
+    if (to !== undefined) this.add(base + to, count);
   }
 
   add(no: number, count: number): void {
-    this.#counts.set(no, (this.#counts.get(no) ?? 0) + count);
+    this.#counts[no] = (this.#counts[no] ?? 0) + count;
   }
 
   /** `sign` +1: a request that may be sent joined its lane's queue; -1: it left. */
@@ -68,8 +70,10 @@ export class Tallies {
     this.#lane(lane).delayed += sign;
   }
 
-  isolate(lane: number, sign: 1 | -1): void {
-    this.#lane(lane).isolated += sign;
+  /** Adds to counters of a lane. */
+  change(lane: number, changes: Partial<LaneChange>): void {
+    const change = this.#lane(lane);
+    for (const [name, by] of Object.entries(changes)) change[name as keyof LaneChange] += by;
   }
 
   /** An answer that came at `now`, for a run of this chain, by this lane. */
@@ -97,12 +101,9 @@ export class Tallies {
   }
 
   flush(connection: Connection): void {
-    if (this.#counts.size > 0) {
-      const update = connection.prepare(`
-        INSERT INTO tallies (no, count) VALUES (?, ?)
-        ON CONFLICT (no) DO UPDATE SET count = count + excluded.count`);
-      for (const [no, delta] of this.#counts) if (delta !== 0) update.run(no, delta);
-    }
+    const update = connection.prepare(`
+      INSERT INTO tallies (no, count) VALUES (?, ?) ON CONFLICT (no) DO UPDATE SET count = count + excluded.count`);
+    for (const [no, delta] of this.#counts.entries()) if (delta !== 0) update.run(no, delta);
     if (this.#lanes.size > 0) {
       const update = connection.prepare(`
         UPDATE lanes SET
@@ -118,7 +119,7 @@ export class Tallies {
   }
 
   clear(): void {
-    this.#counts.clear();
+    this.#counts.fill(0);
     this.#lanes.clear();
     this.#spend.length = 0;
   }

@@ -98,23 +98,11 @@ function commitQuickly(db: Database, no: number, worker: number, now: number, tu
   const { changes } = db
     .sql(`
       UPDATE runs SET
-        state = ?1, worker = ?2, seq = seq + ?3, entries = entries + ?4, open = open + ?5, attempts = 0, code = ?6, reserved = reserved + ?12
-      WHERE no = ?7 AND state = 1 AND epoch = ?8 AND worker = ?9 AND seq = ?10 AND entries = ?11 AND cancel = 0
-        AND (?1 = 1 OR open + ?5 > 0)`)
-    .run(
-      state,
-      type === "waiting" ? null : worker,
-      settled,
-      turn.entries.length,
-      turn.entries.length - settled,
-      turn.code,
-      no,
-      turn.epoch,
-      worker,
-      turn.seen,
-      turn.firstNo,
-      reserved,
-    );
+        state = ?1, worker = CASE ?1 WHEN 1 THEN worker END, seq = seq + ?2, entries = entries + ?3, open = open + ?3 - ?2, attempts = 0,
+        code = ?4, reserved = reserved + ?5
+      WHERE no = ?6 AND state = 1 AND epoch = ?7 AND worker = ?8 AND seq = ?9 AND entries = ?10 AND cancel = 0
+        AND (?1 = 1 OR open + ?3 - ?2 > 0)`)
+    .run(state, settled, turn.entries.length, turn.code, reserved, no, turn.epoch, worker, turn.seen, turn.firstNo);
   if (changes === 0) return undefined;
   let seq = turn.seen;
   turn.entries.forEach((entry, i) => {
@@ -154,6 +142,7 @@ function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, f
   });
   if (reserved > 0) chargeRun(db, run.no, noBill, -reserved);
   const ownSeq = run.seq;
+  if (shared.length > 0) saveCounts(db, run);
   for (const i of shared) {
     const entry = turn.entries[i];
     if (entry !== undefined) insertShared(db, run, turn.firstNo + i, entry, now);
@@ -164,7 +153,7 @@ function addEntries(db: Database, run: TurnRow, turn: TurnCommit, now: number, f
 function addStarts(db: Database, run: TurnRow, turn: TurnCommit, now: number): void {
   if (turn.starts.length === 0) return;
   // The starts may settle entries of this very run (a child that ended long ago): its row must be true before, and is read again after.
-  db.sql(`UPDATE runs SET seq = ?, entries = ?, open = ? WHERE no = ?`).run(run.seq, run.entries, run.open, run.no);
+  saveCounts(db, run);
   const own = new Map(turn.entries.map((entry, i) => [entry.key, entryNo(run.no, turn.firstNo + i)]));
   for (const start of turn.starts) {
     const { parent } = start;
@@ -174,6 +163,10 @@ function addStarts(db: Database, run: TurnRow, turn: TurnCommit, now: number): v
   const row = db.sql(`SELECT seq, open FROM runs WHERE no = ?`).get(run.no) as { seq: number; open: number };
   run.seq = row.seq;
   run.open = row.open;
+}
+
+function saveCounts(db: Database, run: TurnRow): void {
+  db.sql(`UPDATE runs SET seq = ?, entries = ?, open = ? WHERE no = ?`).run(run.seq, run.entries, run.open, run.no);
 }
 
 /** Writes the run's row back. Every state but `running` gives the claim back. */

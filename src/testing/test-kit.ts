@@ -39,7 +39,16 @@ export function createTestKit(options: TestKitOptions = {}): TestKit {
   const store = options.store ?? new SqliteStore({ path: ":memory:" });
   // A lease that is renewed seldom: every renewal is a tick, and a day of virtual time would be thousands of them.
   const workerOptions = { lease: "10m" as const, ...rest.worker };
-  const gembatch = new Gembatch({ logger: false, ...rest, worker: workerOptions, store, provider, clock, random: new SeededRandom(seed), autoWorker: false });
+  const gembatch = new Gembatch({
+    logger: false,
+    ...rest,
+    worker: workerOptions,
+    store,
+    provider,
+    clock,
+    random: new SeededRandom(seed),
+    autoWorker: false,
+  });
   const worker = gembatch.worker();
 
   const runFor = async (duration: Duration, name: string, done: () => Promise<boolean>): Promise<boolean> =>

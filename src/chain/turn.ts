@@ -160,7 +160,8 @@ export class Turn {
 
   /** One round: releases one recorded result, or finds out that nothing moves any more. */
   round(): TurnVerdict {
-    if (this.#result !== undefined && this.#steps === 0) return "over";
+    // A turn that lost its claim never goes on; it must not stay in hand either.
+    if (this.#lost || (this.#result !== undefined && this.#steps === 0)) return "over";
     if (this.#releases.length > 0) {
       this.#releaseNext();
       this.#quiet = 0;
@@ -328,6 +329,7 @@ export class Turn {
       const result = await this.#host.commit(this.#commit({ type: "running" }, [entry], []));
       if (result.state === "lost") {
         this.committed(result);
+        this.#host.touch(this);
         return await never();
       }
       return entryValue({ no: 0, key: asked.key, kind: "step", fingerprint: "", seq: 0, value: undefined, error: undefined, ...settled });

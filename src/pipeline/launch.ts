@@ -7,7 +7,17 @@ import { isDirect } from "../core/tiers.ts";
 import type { DirectStage } from "./direct.ts";
 import { fillBatch, isStalled, usesSlot, type FormStage } from "./form.ts";
 import { settleAll } from "./settle.ts";
-import { earliest, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import {
+  claimBatches,
+  earliest,
+  eachBatch,
+  messageOf,
+  postpone,
+  providerOf,
+  updateBatch,
+  type PipelineContext,
+  type StageResult,
+} from "./stage.ts";
 import { cancelJobs, firstDuplicateLook, sweepAtEnd } from "./sweep.ts";
 
 /** Batches launched side by side. */
@@ -28,13 +38,7 @@ const slotRetryMs = 15_000;
  * breaks in between leaves a batch `launching` whose job is looked for by its token before anything is sent again.
  */
 export async function advanceLaunch(context: PipelineContext, form: FormStage, direct: DirectStage): Promise<StageResult> {
-  const batches = await context.store.claimBatches({
-    worker: context.worker,
-    now: context.clock.now(),
-    providers: [...context.roles()],
-    states: ["forming", "sealed", "launching"],
-    limit: concurrency,
-  });
+  const batches = await claimBatches(context, ["forming", "sealed", "launching"], concurrency);
   await eachBatch(context, batches, async (batch) => {
     if (batch.state === "forming") await finishForming(context, batch);
     else if (isDirect(batch.lane)) await direct.take(context, batch);

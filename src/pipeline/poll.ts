@@ -7,7 +7,7 @@ import { backoffMs } from "../core/retry.ts";
 import { scrub } from "../core/scrub.ts";
 import type { BatchRecord, BatchUpdate } from "../core/store.ts";
 import { settleAll } from "./settle.ts";
-import { eachBatch, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import { claimBatches, eachBatch, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
 import { sweepAtEnd } from "./sweep.ts";
 
 /** Jobs looked at by one advance. */
@@ -23,13 +23,7 @@ const cancelWaitMs = 15 * 60_000;
 
 /** Looks at the jobs that are due and moves each batch on: keep waiting, route its output, or take its requests back. */
 export async function advancePoll(context: PipelineContext): Promise<StageResult> {
-  const batches = await context.store.claimBatches({
-    worker: context.worker,
-    now: context.clock.now(),
-    providers: [...context.roles()],
-    states: ["in_progress"],
-    limit,
-  });
+  const batches = await claimBatches(context, ["in_progress"], limit);
   if (batches.length === 0) return { worked: false };
   for (const name of new Set(batches.map(({ lane }) => lane.provider))) {
     const ofProvider = batches.filter(({ lane }) => lane.provider === name);
@@ -50,7 +44,7 @@ async function lookUp(context: PipelineContext, batches: readonly BatchRecord[])
     return new Map(jobs.map((job) => [job.name, job]));
   } catch (error) {
     if (context.signal.aborted) return undefined;
-    for (const batch of batches) await postpone(context, batch, error);
+    await eachBatch(context, batches, async (batch) => postpone(context, batch, error));
     return undefined;
   }
 }

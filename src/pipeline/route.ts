@@ -5,7 +5,7 @@ import { ProviderError, type ProviderJob, type ResultRow } from "../core/provide
 import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
 import { resultOf, retryTimes, unanswered, type RetryTimes } from "./results.ts";
 import { settleAll, settleChars, settleChunk } from "./settle.ts";
-import { eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import { claimBatches, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
 import { sweepAtEnd } from "./sweep.ts";
 
 /** Outputs read side by side. */
@@ -15,13 +15,7 @@ const maxBrokenReads = 20;
 
 /** Streams the output of ended jobs and settles their requests, chunk by chunk; every request is accounted for. */
 export async function advanceRoute(context: PipelineContext): Promise<StageResult> {
-  const batches = await context.store.claimBatches({
-    worker: context.worker,
-    now: context.clock.now(),
-    providers: [...context.roles()],
-    states: ["routing"],
-    limit: concurrency,
-  });
+  const batches = await claimBatches(context, ["routing"], concurrency);
   await eachBatch(context, batches, async (batch) => routeBatch(context, batch));
   return { worked: batches.length > 0 };
 }

@@ -13,6 +13,7 @@ import type { Price } from "../core/pricing.ts";
 import { ProviderError, type Lane, type Provider } from "../core/provider.ts";
 import { throttleDelayMs, type RetryPolicy } from "../core/retry.ts";
 import { scrub } from "../core/scrub.ts";
+import type { BatchState } from "../core/states.ts";
 import type { BatchRecord, BatchUpdate, ChainVersions, Store } from "../core/store.ts";
 import type { DirectTier } from "../core/tiers.ts";
 
@@ -67,6 +68,8 @@ export interface PipelineContext {
   /** How long after its end a batch's job is removed at the provider; `undefined`: never. */
   cleanupMs: number | undefined;
   turnarounds: Turnarounds;
+  /** Batches in hand that could not be given back, because the store failed: nobody else may take them before that is made good. */
+  stranded: Map<string, BatchRecord>;
   /** Providers whose batches this worker advances now. */
   roles: () => readonly string[];
   chains: () => ChainVersions[];
@@ -88,13 +91,23 @@ export function providerOf(context: PipelineContext, lane: Lane): Provider {
   return provider;
 }
 
+/** Claims batches in these states that are due, after giving back what is stranded. */
+export async function claimBatches(context: PipelineContext, states: BatchState[], limit: number): Promise<BatchRecord[]> {
+  const { store, clock, worker, stranded } = context;
+  for (const batch of stranded.values()) {
+    await updateBatch(context, batch, { dueAt: clock.now() });
+    stranded.delete(batch.id);
+  }
+  return store.claimBatches({ worker, now: clock.now(), providers: [...context.roles()], states, limit });
+}
+
 /** Advances claimed batches side by side; a batch whose advance throws is given back with a backoff, the others go on. */
 export async function eachBatch(
   context: PipelineContext,
   batches: readonly BatchRecord[],
   advance: (batch: BatchRecord) => Promise<void>,
 ): Promise<void> {
-  await Promise.all(
+  const results = await Promise.allSettled(
     batches.map(async (batch) => {
       try {
         await advance(batch);
@@ -104,6 +117,9 @@ export async function eachBatch(
       }
     }),
   );
+  // Every batch has had its turn. What could not even be given back is the store's trouble.
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed) throw failed.reason;
 }
 
 /** Gives a batch back to be looked at again later, longer with every failure in a row. */
@@ -121,7 +137,12 @@ export async function postpone(context: PipelineContext, batch: BatchRecord, err
     },
   );
   if (denied) context.onTrouble(error);
-  await updateBatch(context, batch, { dueAt: now + delay, failures });
+  try {
+    await updateBatch(context, batch, { dueAt: now + delay, failures });
+  } catch (thrown) {
+    context.stranded.set(batch.id, batch);
+    throw thrown;
+  }
 }
 
 /** Applies a change to a batch in hand; `false`: it is not ours any more. */

@@ -85,6 +85,7 @@ export class Worker {
       breaker: settings.breaker,
       cleanupMs: settings.cleanupMs,
       turnarounds: new Turnarounds(),
+      stranded: new Map(),
       roles: () => this.#roles,
       chains: () => parts.run.registry.versions(),
       signal: this.#stop.signal,
@@ -194,7 +195,7 @@ export class Worker {
   /** Adds when the next unfinished batch is due. */
   async #batchesDue(result: StageResult): Promise<StageResult> {
     const batches = await this.#parts.store.activeBatches();
-    const wakeAt = earliest(result.wakeAt, nextDue(batches.filter((batch) => this.#roles.includes(batch.lane.provider))));
+    const wakeAt = earliest(result.wakeAt, this.#whenDue(batches.filter((batch) => this.#roles.includes(batch.lane.provider))));
     return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
 
@@ -279,8 +280,15 @@ export class Worker {
     const result = await advance(this.#context);
     if (result.worked) return result;
     const batches = await this.#parts.store.activeBatches();
-    const wakeAt = nextDue(batches.filter((batch) => states.includes(batch.state) && this.#roles.includes(batch.lane.provider)));
+    const wakeAt = this.#whenDue(batches.filter((batch) => states.includes(batch.state) && this.#roles.includes(batch.lane.provider)));
     return { worked: false, ...(wakeAt === undefined ? {} : { wakeAt }) };
+  }
+
+  /** When the first of these batches is due. One that is due already, and was not taken, is in other hands: looking at once would be looking for ever. */
+  #whenDue(batches: readonly BatchRecord[]): number | undefined {
+    const dueAt = nextDue(batches);
+    const now = this.#parts.clock.now();
+    return dueAt !== undefined && dueAt <= now ? now + maxSleepMs : dueAt;
   }
 
   async #loop(name: string, stage: () => Promise<StageResult>): Promise<void> {

@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { GembatchError } from "../../src/index.ts";
+import { SqliteStore } from "../../src/stores/sqlite/store.ts";
 import { createTestKit, ManualClock, SteerableProvider, type SteerableJob, type TestKitOptions } from "../../src/testing.ts";
 import { singleKit, sizes } from "./kit.ts";
 
@@ -296,6 +298,38 @@ describe("the breaker of a lane", () => {
     await kit.run();
     expect([(await bad.get()).state, (await good.get()).state]).toEqual(["failed", "completed"]);
     expect((await bad.get()).error).toMatchObject({ code: "request_expired" });
+  });
+});
+
+describe("a store that is away for a moment", () => {
+  it.each(["stageInput", "getJobs"] as const)("does not leave a batch in hand whose %s failed just then", async (call) => {
+    let failing = 0;
+    const store = new Proxy(new SqliteStore({ path: ":memory:" }), {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        if (name !== "updateBatch") return value.bind(target);
+        return async (params: never) => {
+          failing -= 1;
+          if (failing >= 0) throw new GembatchError("store_locked", "Another program writes.", { retryable: true });
+          return target.updateBatch(params);
+        };
+      },
+    });
+    const { kit, start } = singleKit({ store });
+    await using _ = kit;
+    await start(3);
+    if (call === "getJobs") await kit.advance("10s");
+    kit.provider.failNext(call, "unavailable");
+    failing = 2;
+    const before = kit.clock.now();
+    for (let tick = 0; tick < 400 && failing > -1; tick += 1) {
+      const { wakeAt } = await kit.worker.tick().catch(() => ({ wakeAt: kit.clock.now() + 1_000 }));
+      await kit.clock.advance(Math.max(1, wakeAt - kit.clock.now()));
+    }
+    await kit.run();
+    expect(sizes(kit)).toEqual([3]);
+    expect(kit.clock.now() - before).toBeLessThan(10 * 60_000);
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--store-faults]`: the whole system in virtual time, seed by seed.
+ * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--emphasis NAME] [--store-faults locked|lost]`: the whole system in virtual time, seed by seed.
  *
  * Prints nothing about a seed that holds. A seed that does not: the promise that was broken, the end of its trace, and the command to repeat it.
  */
@@ -7,6 +7,7 @@ import { randomInt } from "node:crypto";
 import { parseArgs } from "node:util";
 import { catchMutation } from "./catch-mutation.ts";
 import { findMutation, mutations } from "./mutations.ts";
+import type { Plan } from "./plan.ts";
 import { simulate, SimulationError, type Outcome } from "./simulate.ts";
 
 const { values } = parseArgs({
@@ -16,8 +17,10 @@ const { values } = parseArgs({
     mutations: { type: "boolean", default: false },
     mutation: { type: "string" },
     quiet: { type: "boolean", default: false },
-    /** Also loses answers of the store, as a store over a network does. */
-    "store-faults": { type: "boolean", default: false },
+    /** Makes the faults likely that the guard of this mutation is for, with the guard in place. */
+    emphasis: { type: "string" },
+    /** Also lets calls of the store fail: `locked`, with nothing done; `lost`, done and unanswered, as a store over a network may. */
+    "store-faults": { type: "string" },
   },
 });
 
@@ -25,7 +28,19 @@ const print = (line: string) => process.stdout.write(`${line}\n`);
 const under = process.env["GEMBATCH_MUTATION"];
 
 function repeat(seed: number): string {
-  return `npm run test:sim -- --seeds 1 --seed ${seed}${under === undefined ? "" : ` --mutation ${under}`}${values["store-faults"] ? " --store-faults" : ""}`;
+  const faults = values["store-faults"] === undefined ? "" : ` --store-faults ${values["store-faults"]}`;
+  const emphasis = values.emphasis === undefined ? "" : ` --emphasis ${values.emphasis}`;
+  return `npm run test:sim -- --seeds 1 --seed ${seed}${emphasis}${under === undefined ? "" : ` --mutation ${under}`}${faults}`;
+}
+
+/** What is made likely on purpose, in every seed. */
+function change(plan: Plan): void {
+  const faults = values["store-faults"];
+  if (faults === "locked") plan.storeFails = 0.002;
+  else if (faults === "lost") plan.storeAnswerLost = 0.002;
+  else if (faults !== undefined) throw new Error(`--store-faults is locked or lost, not ${faults}.`);
+  const emphasis = values.emphasis ?? under;
+  if (emphasis !== undefined) findMutation(emphasis).emphasis?.(plan);
 }
 
 /** Runs seeds one after another. Returns whether all hold. */
@@ -35,7 +50,7 @@ async function runSeeds(first: number, count: number): Promise<boolean> {
   for (let seed = first; seed < first + count; seed += 1) {
     let outcome: Outcome;
     try {
-      outcome = await simulate(seed, values["store-faults"] ? { change: (plan) => Object.assign(plan, { storeAnswerLost: 0.002 }) } : {});
+      outcome = await simulate(seed, { change });
     } catch (error) {
       if (!(error instanceof SimulationError)) throw error;
       if (!values.quiet) for (const line of error.trace) print(line);

@@ -18,7 +18,7 @@ type HandlerFunction = (response: unknown, params: unknown, context: ChainContex
 export async function expectedRuns(rounds: number): Promise<Map<string, Expected>> {
   const oracle = new Oracle();
   let drawn = 0;
-  const roots = defineWorkload(oracle as unknown as Gembatch, { draw: () => (drawn += 1), onStep: () => {} }, rounds);
+  const roots = defineWorkload(oracle as unknown as Gembatch, { draw: () => (drawn += 1), work: async () => {}, onStep: () => {} }, rounds);
   for (const root of roots) await root.begin({ priority: 0 });
   return oracle.runs;
 }

@@ -16,6 +16,10 @@ export interface Plan {
   crash: number;
   freeze: number;
   freezeMs: number;
+  /** Freezes between the durable intent to create a job and the request, for up to 640 s. */
+  freezeSending: number;
+  /** The store is locked or full: it did nothing. No seed draws it by itself. */
+  storeFails: number;
   /** The store did it, and its answer was lost: as with a store over a network, not with a file. No seed draws it by itself. */
   storeAnswerLost: number;
   skewMs: number;
@@ -60,6 +64,8 @@ const calm: Plan = {
   crash: 0,
   freeze: 0,
   freezeMs: 0,
+  freezeSending: 0,
+  storeFails: 0,
   storeAnswerLost: 0,
   skewMs: 0,
   jumpMs: 0,
@@ -107,6 +113,8 @@ export function drawPlan(random: Random): Plan {
     crash: chance(0.012),
     freeze: chance(0.004),
     freezeMs: one(5_000, 45_000, 200_000, 640_000),
+    freezeSending: chance(0.1),
+    storeFails: 0,
     storeAnswerLost: 0,
     skewMs: one(0, 2_000),
     jumpMs: one(0, 0, 3_000, 15_000),

@@ -26,6 +26,10 @@ export class Quiescence {
     this.#plan = plan;
   }
 
+  forget(): void {
+    this.#since = undefined;
+  }
+
   async look(): Promise<void> {
     const { now, wallOffset } = this.#world;
     if (now < this.#lookAt) return;

@@ -58,6 +58,10 @@ export class SimProcess implements Caller, Interceptor {
   async call<T>(call: PortCall, perform: () => Promise<T>): Promise<T> {
     await this.#turn();
     await this.#fate(call, "before");
+    if (call.port === "store" && this.#draws(this.#parts.plan.storeFails)) {
+      this.#note(`${call.method} finds the store locked`);
+      throw new GembatchError("store_locked", "The store is locked.", { retryable: true });
+    }
     const result = await this.#perform(call, perform);
     await this.#fate(call, "after");
     if (call.port === "store" && this.#draws(this.#parts.plan.storeAnswerLost)) {
@@ -111,8 +115,9 @@ export class SimProcess implements Caller, Interceptor {
       onCrash(this);
       await never();
     }
-    if (!this.#draws(plan.freeze / 2)) return;
-    const ms = Math.round(plan.freezeMs * world.random.next());
+    const sending = when === "after" && isIntent(call) && this.#draws(plan.freezeSending);
+    if (!sending && !this.#draws(plan.freeze / 2)) return;
+    const ms = Math.round((sending ? 640_000 : plan.freezeMs) * world.random.next());
     this.#note(`freezes ${when} ${call.method} for ${ms} ms`);
     onFreeze();
     world.freeze(this, ms);
@@ -129,6 +134,11 @@ export class SimProcess implements Caller, Interceptor {
     const { world } = this.#parts;
     world.trace.add(`${((world.now - world.startedAt) / 1_000).toFixed(3)} ${this.name} ${text}`);
   }
+}
+
+/** The last write before the request that creates a job. */
+function isIntent({ method, args }: PortCall): boolean {
+  return method === "updateBatch" && (args[0] as { update: { state?: string } }).update.state === "launching";
 }
 
 const shownArguments = new Set(["batch", "epoch", "update", "rows", "result", "ids", "turns", "cursor", "runs"]);

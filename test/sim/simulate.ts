@@ -28,6 +28,8 @@ const startWithinMs = 4 * 60_000;
 /** Everything is done this long after the faults stopped. */
 const endWithinMs = 24 * 3_600_000;
 const operatorMs = 20_000;
+/** What a step takes at most. */
+const workMs = 40_000;
 
 export interface Outcome {
   digest: string;
@@ -135,7 +137,8 @@ class Simulation {
       async () => {
         if (world.now > endAt)
           throw new Violation("termination", `runs are not done ${endWithinMs / 3_600_000} h after the faults stopped`);
-        if (!this.#faulty()) await quiescence.look();
+        if (this.#faulty() || this.#disturbed()) quiescence.forget();
+        else await quiescence.look();
       },
     );
     await this.#close();
@@ -174,8 +177,10 @@ class Simulation {
     return { process, gembatch };
   }
 
-  #define(gembatch: Gembatch) {
-    return defineWorkload(gembatch, { draw: () => this.#random.next(), onStep: () => (this.#figures.steps += 1) }, rounds);
+  #define(gembatch: Gembatch, { mortal }: SimProcess) {
+    const draw = () => this.#random.next();
+    const work = async () => mortal.clock.sleep(workMs * draw());
+    return defineWorkload(gembatch, { draw, work, onStep: () => (this.#figures.steps += 1) }, rounds);
   }
 
   #startWorker(slot: number): void {
@@ -183,7 +188,7 @@ class Simulation {
     const { process, gembatch } = this.#spawn(`worker${slot}-`, settings);
     process.onDeath = () => this.#startWorker(slot);
     process.onClose = async () => gembatch.close();
-    this.#define(gembatch);
+    this.#define(gembatch, process);
     const worker = gembatch.worker();
     process.run(async () => {
       if (loops) {
@@ -206,7 +211,7 @@ class Simulation {
     process.run(async () => {
       if (!this.#started) {
         const random = new SeededRandom(1);
-        for (const root of this.#define(gembatch)) {
+        for (const root of this.#define(gembatch, process)) {
           await clock.sleep(random.next() < 0.5 ? 0 : (random.next() * startWithinMs) / 10);
           await root.begin({ priority: Math.floor(random.next() * 3) });
           if (random.next() < this.#plan.cancelled) this.#cancelled.add(root.id);
@@ -257,6 +262,11 @@ class Simulation {
       this.#trace.add(`${this.#time()} wall clocks jump to ${this.#world.wallOffset} ms`);
       this.#jump();
     });
+  }
+
+  /** Somebody is dead or frozen still. */
+  #disturbed(): boolean {
+    return this.#living.size <= this.#plan.processes.length || [...this.#living].some(({ frozenUntil }) => frozenUntil > this.#world.now);
   }
 
   #faulty(): boolean {

@@ -16,6 +16,8 @@ export interface Root {
 export interface Outside {
   /** Another value at every call, for steps whose recorded value must count. */
   draw: () => number;
+  /** Takes a while: what a step does out there. */
+  work: () => Promise<void>;
   onStep: () => void;
 }
 
@@ -47,13 +49,15 @@ export function defineWorkload(gembatch: Gembatch, outside: Outside, rounds: num
 
   const stepper = gembatch.chain("stepper", async ({ models, step }, name: string) => {
     const ask = async (contents: string) => (await models.generateContent({ model, contents })).text!;
-    const drawn = await step("draw", () => {
+    const drawn = await step("draw", async () => {
       outside.onStep();
+      await outside.work();
       return outside.draw();
     });
     const first = await ask(`step ${name} 1`);
     const [recorded, second] = await Promise.all([step("repeat", () => drawn), ask(`step ${name} 2 ${first}`)]);
     const third = await ask(`step ${name} 3 ${second}`);
+    await step("work", outside.work);
     // A value that was recorded is the value of every later turn.
     if (recorded !== drawn) throw new Error(`a step was ${recorded} and is ${drawn}`);
     return [first, second, third];

@@ -218,10 +218,20 @@ function isDay(value: unknown): value is string {
   return !Number.isNaN(at) && new Date(at).toISOString().startsWith(value);
 }
 
+const dayMs = 86_400_000;
+/** What was looked up on the last day asked for, by table and model: a lookup for every answer would cost more than the sum. Tables never change. */
+const lookups = new WeakMap<readonly Price[], { day: number; byModel: Map<string, Price | undefined> }>();
+
 /** The first entry that fits the model and holds on that day. */
 function priceOf(model: string, at: number, prices: readonly Price[]): Price | undefined {
-  const day = new Date(at).toISOString().slice(0, 10);
-  return prices.find((price) => fits(price.model, model) && (price.from === undefined || price.from <= day));
+  const day = Math.floor(at / dayMs);
+  let known = lookups.get(prices);
+  if (known?.day !== day) lookups.set(prices, (known = { day, byModel: new Map() }));
+  if (known.byModel.has(model)) return known.byModel.get(model);
+  const date = new Date(at).toISOString().slice(0, 10);
+  const price = prices.find((entry) => fits(entry.model, model) && (entry.from === undefined || entry.from <= date));
+  known.byModel.set(model, price);
+  return price;
 }
 
 function fits(name: string, model: string): boolean {

@@ -61,6 +61,7 @@ export class Worker {
   #loops: Promise<void> | undefined;
   #learned = false;
   #upkeepAt = -Infinity;
+  #tickedAt = 0;
   #foreground = 0;
 
   constructor(parts: WorkerParts) {
@@ -103,6 +104,7 @@ export class Worker {
 
   /** Advances every stage once, in the order in which work flows. Resolves with the time to come back. */
   async tick(): Promise<{ worked: boolean; wakeAt: number }> {
+    this.#tickedAt = this.#parts.clock.now();
     await this.#heartbeat();
     let worked = false;
     let wakeAt: number | undefined;
@@ -167,7 +169,7 @@ export class Worker {
       async () => advanceDeadlines(context),
       async () => this.#form.advance(context),
       async () => advanceLaunch(context, this.#form, this.#direct),
-      async () => this.#batchesDue(await this.#direct.advance(context)),
+      async () => this.#batchesDue(await this.#direct.advance(context), this.#tickedAt),
       async () => this.#upkeep(),
     ];
   }
@@ -193,9 +195,10 @@ export class Worker {
   }
 
   /** Adds when the next unfinished batch is due. */
-  async #batchesDue(result: StageResult): Promise<StageResult> {
+  async #batchesDue(result: StageResult, lookedAt: number): Promise<StageResult> {
     const batches = await this.#parts.store.activeBatches();
-    const wakeAt = earliest(result.wakeAt, this.#whenDue(batches.filter((batch) => this.#roles.includes(batch.lane.provider))));
+    const mine = batches.filter((batch) => this.#roles.includes(batch.lane.provider));
+    const wakeAt = earliest(result.wakeAt, this.#whenDue(mine, lookedAt));
     return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
 
@@ -277,18 +280,22 @@ export class Worker {
   }
 
   async #withDue(advance: (context: PipelineContext) => Promise<StageResult>, states: readonly string[]): Promise<StageResult> {
+    const lookedAt = this.#parts.clock.now();
     const result = await advance(this.#context);
     if (result.worked) return result;
     const batches = await this.#parts.store.activeBatches();
-    const wakeAt = this.#whenDue(batches.filter((batch) => states.includes(batch.state) && this.#roles.includes(batch.lane.provider)));
+    const mine = batches.filter((batch) => states.includes(batch.state) && this.#roles.includes(batch.lane.provider));
+    const wakeAt = this.#whenDue(mine, lookedAt);
     return { worked: false, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
 
-  /** When the first of these batches is due. One that is due already, and was not taken, is in other hands: looking at once would be looking for ever. */
-  #whenDue(batches: readonly BatchRecord[]): number | undefined {
-    const dueAt = nextDue(batches);
-    const now = this.#parts.clock.now();
-    return dueAt !== undefined && dueAt <= now ? now + maxSleepMs : dueAt;
+  /**
+   * When the first of these batches is due. One that was due at `lookedAt`, and was not taken, is in other hands: looking again at once would be
+   * looking for ever.
+   */
+  #whenDue(batches: readonly BatchRecord[], lookedAt: number): number | undefined {
+    const inOtherHands = batches.some(({ dueAt }) => dueAt <= lookedAt);
+    return earliest(nextDue(batches.filter(({ dueAt }) => dueAt > lookedAt)), inOtherHands ? lookedAt + maxSleepMs : undefined);
   }
 
   async #loop(name: string, stage: () => Promise<StageResult>): Promise<void> {

@@ -4,7 +4,6 @@ import { laneName } from "../core/keys.ts";
 import type { Logger } from "../core/log.ts";
 import { Turnarounds } from "../core/polling.ts";
 import type { Provider } from "../core/provider.ts";
-import { removalInstants } from "../core/retention.ts";
 import type { BatchRecord, Store, WorkerIdentity } from "../core/store.ts";
 import { advanceDeadlines } from "../pipeline/deadline.ts";
 import { DirectStage } from "../pipeline/direct.ts";
@@ -14,9 +13,9 @@ import { advancePoll } from "../pipeline/poll.ts";
 import { advanceRoute } from "../pipeline/route.ts";
 import { RunStage, type RunParts } from "../pipeline/run.ts";
 import { earliest, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
-import { advanceSweep } from "../pipeline/sweep.ts";
 import { Bell } from "./bell.ts";
 import type { Settings } from "./settings.ts";
+import { Upkeep } from "./upkeep.ts";
 
 export interface WorkerParts {
   store: Store;
@@ -33,12 +32,6 @@ export interface WorkerParts {
 
 /** How long a running worker sleeps at most: other processes may have added work without a hint. */
 const maxSleepMs = 1_000;
-/** How often a worker looks for what is left at the provider, and for what is old enough to be removed. */
-const upkeepMs = 60_000;
-/** How long a worker that stops takes to tidy up at the provider. */
-const lastSweepMs = 3_000;
-/** Runs, histories or batches removed by one transaction. */
-const removalChunk = 500;
 /** Claims that fail to commit this often in a row mean that the run kills its worker. */
 const poisonAttempts = 5;
 
@@ -54,13 +47,13 @@ export class Worker {
   readonly #direct = new DirectStage();
   readonly #run: RunStage;
   readonly #context: PipelineContext;
+  readonly #upkeep: Upkeep;
   readonly #stop = new AbortController();
   readonly #bells: Bell[] = [];
   #roles: readonly string[] = [];
   #leaseRenewedAt = -Infinity;
   #loops: Promise<void> | undefined;
   #learned = false;
-  #upkeepAt = -Infinity;
   #tickedAt = 0;
   #foreground = 0;
 
@@ -92,6 +85,7 @@ export class Worker {
       signal: this.#stop.signal,
       onTrouble: parts.onTrouble,
     };
+    this.#upkeep = new Upkeep(this.#context, settings.retention);
     this.#run = new RunStage(this.#context, settings.run, {
       ...parts.run,
       onEnd: parts.onEnd,
@@ -151,7 +145,7 @@ export class Worker {
     this.wake();
     await this.#loops;
     await Promise.all([this.#run.drain(limitMs), this.#direct.drain(this.#context, limitMs)]);
-    await this.#lastSweep();
+    await this.#upkeep.finish();
     try {
       await this.#parts.store.leave({ worker: this.id, now: this.#parts.clock.now() });
     } catch (error) {
@@ -170,7 +164,7 @@ export class Worker {
       async () => this.#form.advance(context),
       async () => advanceLaunch(context, this.#form, this.#direct),
       async () => this.#batchesDue(await this.#direct.advance(context), this.#tickedAt),
-      async () => this.#upkeep(),
+      async () => this.#upkeep.advance(),
     ];
   }
 
@@ -182,38 +176,12 @@ export class Worker {
     return { worked: fired > 0, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
 
-  /** What nobody waits for: duplicates of jobs, jobs and inputs that are done with, runs that are old enough to go. */
-  async #upkeep(): Promise<StageResult> {
-    const { clock, settings, store } = this.#parts;
-    const now = clock.now();
-    const swept = await advanceSweep(this.#context);
-    if (now < this.#upkeepAt) return swept;
-    const { retention } = settings;
-    const removed = retention && (await store.removeEnded({ now, limit: removalChunk, ...removalInstants(retention, now) }));
-    if (!removed?.more) this.#upkeepAt = now + upkeepMs;
-    return { worked: swept.worked || removed?.more === true };
-  }
-
   /** Adds when the next unfinished batch is due. */
   async #batchesDue(result: StageResult, lookedAt: number): Promise<StageResult> {
     const batches = await this.#parts.store.activeBatches();
     const mine = batches.filter((batch) => this.#roles.includes(batch.lane.provider));
     const wakeAt = earliest(result.wakeAt, this.#whenDue(mine, lookedAt));
     return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
-  }
-
-  /** The last job's input and output are removed even if this process is the last for long. */
-  async #lastSweep(): Promise<void> {
-    const limit = new AbortController();
-    const timer = this.#parts.clock.sleep(lastSweepMs, { signal: limit.signal, background: true }).then(() => limit.abort());
-    try {
-      await Promise.race([advanceSweep({ ...this.#context, signal: limit.signal }), timer]);
-    } catch (error) {
-      this.#parts.log.debug(`What is left at the provider is removed at the next start: ${messageOf(error)}`);
-    } finally {
-      limit.abort();
-      await timer;
-    }
   }
 
   async #heartbeat(): Promise<void> {
@@ -263,7 +231,7 @@ export class Worker {
         async () => this.#withDue((context) => advanceLaunch(context, this.#form, this.#direct), ["forming", "sealed", "launching"]),
       ],
       ["direct", async () => this.#direct.advance(this.#context)],
-      ["upkeep", async () => this.#upkeep()],
+      ["upkeep", async () => this.#upkeep.advance()],
     ];
     await Promise.all(stages.map(async ([name, stage]) => this.#loop(name, stage)));
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createTestKit } from "../../src/testing.ts";
+import { createTestKit, type TestKit } from "../../src/testing.ts";
 import { singleKit, sizes } from "./kit.ts";
 
 describe("cancelling", () => {
@@ -74,19 +74,25 @@ describe("holding", () => {
   });
 });
 
+/** A kit whose run "r" failed after its only prompt was answered, and would not fail again. */
+async function failedKit(): Promise<TestKit> {
+  const kit = createTestKit();
+  let broken = true;
+  const chain = kit.gembatch.chain("x", async ({ models }) => {
+    const { text } = await models.generateContent({ model: "gemini-2.5-flash", contents: "once" });
+    if (broken) throw new Error("broken");
+    return text;
+  });
+  await chain.start(undefined, { id: "r" });
+  await kit.run();
+  broken = false;
+  return kit;
+}
+
 describe("retrying afresh", () => {
   it("forgets what a run asked and was told, and asks again", async () => {
-    const kit = createTestKit();
+    const kit = await failedKit();
     await using _ = kit;
-    let broken = true;
-    const chain = kit.gembatch.chain("x", async ({ models }) => {
-      const { text } = await models.generateContent({ model: "gemini-2.5-flash", contents: "once" });
-      if (broken) throw new Error("broken");
-      return text;
-    });
-    await chain.start(undefined, { id: "r" });
-    await kit.run();
-    broken = false;
     expect(await kit.gembatch.runs.retry("r", { afresh: true })).toEqual(["r"]);
     await kit.run();
     expect((await kit.gembatch.runs.get("r"))!).toMatchObject({ state: "completed", output: "<once>" });
@@ -94,17 +100,8 @@ describe("retrying afresh", () => {
   });
 
   it("goes on from where a run stopped otherwise, without asking again", async () => {
-    const kit = createTestKit();
+    const kit = await failedKit();
     await using _ = kit;
-    let broken = true;
-    const chain = kit.gembatch.chain("x", async ({ models }) => {
-      const { text } = await models.generateContent({ model: "gemini-2.5-flash", contents: "once" });
-      if (broken) throw new Error("broken");
-      return text;
-    });
-    await chain.start(undefined, { id: "r" });
-    await kit.run();
-    broken = false;
     await kit.gembatch.runs.retry({ chain: "x", state: "failed" });
     await kit.run();
     expect((await kit.gembatch.runs.get("r"))!.state).toBe("completed");

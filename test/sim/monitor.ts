@@ -4,8 +4,10 @@
  * @module
  */
 import { jobToken, parseRowKey } from "../../src/core/keys.ts";
-import type { BatchRecord, ClaimedRun, CommitResult, Entry, Store, TurnCommit } from "../../src/core/store.ts";
+import type { DirectCall } from "../../src/core/provider.ts";
+import type { BatchRecord, ClaimedRun, CommitResult, DeadlineDecision, Entry, MemberRow, Store, TurnCommit } from "../../src/core/store.ts";
 import type { Interceptor, PortCall } from "../../src/testing/intercept.ts";
+import { DirectCalls, type Asked } from "./direct-calls.ts";
 import type { ServiceJob } from "./service.ts";
 import { Violation } from "./violation.ts";
 
@@ -26,6 +28,7 @@ export class Monitor implements Interceptor {
   readonly #answers = new Map<string, string>();
   readonly #sentRows = new Map<string, string>();
   readonly #tokens = new Map<string, string>();
+  readonly #direct: DirectCalls;
   /** Turns that were committed and refused. */
   turns = 0;
   lost = 0;
@@ -34,12 +37,13 @@ export class Monitor implements Interceptor {
   constructor(store: Store, fail: (violation: Violation) => void) {
     this.#store = store;
     this.#fail = fail;
+    this.#direct = new DirectCalls(store, (batch) => this.#batches.get(batch)?.epoch);
   }
 
   async call<T>(call: PortCall, perform: () => Promise<T>): Promise<T> {
     const result = await perform();
     try {
-      this.#observe(call.method, call.args[0] as never, result as never);
+      await this.#observe(call.method, call.args[0] as never, result as never);
     } catch (error) {
       if (!(error instanceof Violation)) throw error;
       this.#fail(error);
@@ -51,7 +55,8 @@ export class Monitor implements Interceptor {
     return open();
   }
 
-  #observe(method: string, params: never, result: never): void {
+  /** Nobody else does anything before it is done: it asks the store alone. */
+  async #observe(method: string, params: never, result: never): Promise<void> {
     switch (method) {
       case "heartbeat":
         return this.#heartbeat(params);
@@ -84,6 +89,10 @@ export class Monitor implements Interceptor {
         if (result !== undefined) this.#changed(batch, epoch, false);
         return;
       }
+      case "readMembers":
+        return this.#direct.members((params as { batch: string }).batch, result as MemberRow[]);
+      case "decideDeadlines":
+        return this.#direct.decided((params as { decisions: DeadlineDecision[] }).decisions);
       default:
     }
   }
@@ -166,32 +175,50 @@ export class Monitor implements Interceptor {
 
   // What reaches the provider ------------------------------------------------------------------------------------------------
 
+  /** Who calls says at the end whether that failed. */
+  async called(call: DirectCall): Promise<Asked> {
+    try {
+      return await this.#direct.called(call);
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      this.#fail(error);
+      return { failed: true };
+    }
+  }
+
   /** `residue`: the provider hides jobs for longer than anybody waits, so that a second job is allowed, but not a second answer. */
   async jobCreated(job: ServiceJob, residue: boolean): Promise<void> {
+    try {
+      await this.#jobCreated(job, residue);
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      this.#fail(error);
+    }
+  }
+
+  async #jobCreated(job: ServiceJob, residue: boolean): Promise<void> {
     const first = this.#tokens.get(job.token);
     this.#tokens.set(job.token, job.name);
     if (first !== undefined) {
       this.duplicateJobs += 1;
-      if (!residue) this.#fail(new Violation("one job for a batch", `${first} and ${job.name} are both ${job.token}`));
-      return;
+      if (!residue) throw new Violation("one job for a batch", `${first} and ${job.name} are both ${job.token}`);
     }
     for (const { key, body } of job.rows) {
       const other = this.#sentRows.get(key);
-      this.#sentRows.set(key, job.name);
-      if (other !== undefined) this.#fail(new Violation("one job for a prompt", `row ${key} is in ${other} and in ${job.name}`));
+      this.#sentRows.set(key, job.token);
+      if (other !== undefined && other !== job.token) throw new Violation("one job for a prompt", `row ${key} is in jobs of ${other} and ${job.token}`);
       const named = parseRowKey(key);
       const request = named === undefined ? undefined : await this.#store.getRequest({ id: named.id });
-      if (!request) {
-        this.#fail(new Violation("only what was committed is sent", `row ${key} of ${job.name} is no request`));
-      } else if (JSON.stringify(request.body) !== JSON.stringify(JSON.parse(body))) {
-        this.#fail(new Violation("only what was committed is sent", `row ${key} of ${job.name} has another text than its request`));
-      } else if (
-        request.state !== "batched" ||
-        request.attempt !== named?.attempt ||
-        jobToken(this.#store.id, request.batch ?? "") !== job.token
-      ) {
+      if (!named || !request) throw new Violation("only what was committed is sent", `row ${key} of ${job.name} is no request`);
+      if (JSON.stringify(request.body) !== JSON.stringify(JSON.parse(body))) {
+        throw new Violation("only what was committed is sent", `row ${key} of ${job.name} has another text than its request`);
+      }
+      if (other === undefined) await this.#direct.asked(named, body);
+      // What a deadline took out of a batch that was uploaded travels all the same.
+      if (this.#direct.isMoved(named)) continue;
+      if (request.state !== "batched" || request.attempt !== named.attempt || jobToken(this.#store.id, request.batch ?? "") !== job.token) {
         const now = `${request.state}, attempt ${request.attempt}, batch ${request.batch}`;
-        this.#fail(new Violation("only members of a batch are sent", `row ${key} of ${job.name} (${job.token}) is ${now}`));
+        throw new Violation("only members of a batch are sent", `row ${key} of ${job.name} (${job.token}) is ${now}`);
       }
     }
   }

@@ -40,6 +40,11 @@ const unanswered = (plan: Plan): void => {
   Object.assign(plan.provider, { createUnanswered: 0.5, listLagMs: 90_000 });
 };
 
+/** A job whose creation was not answered shows in the list only when another one was made. */
+export const hiding = (plan: Plan): void => {
+  Object.assign(plan.provider, { createUnanswered: 0.5, createHidden: 1 });
+};
+
 export const mutations: readonly Mutation[] = [
   {
     name: "no-epoch-fence",
@@ -132,6 +137,32 @@ export const mutations: readonly Mutation[] = [
         file: "src/stores/sqlite/workers.ts",
         find: "if (other.lease_until <= now || isGone)",
         replace: "if (other.lease_until <= now + 25_000 || isGone)",
+      },
+    ],
+  },
+  {
+    name: "no-sweep",
+    why: "a duplicate job that shows late must be found",
+    seeds: 30,
+    emphasis: hiding,
+    patches: [
+      {
+        file: "src/pipeline/sweep.ts",
+        find: "duplicateJobs = [...new Set([...duplicateJobs, ...(await cancelDuplicates(context, batch))])];",
+        replace: "void cancelDuplicates;",
+      },
+    ],
+  },
+  {
+    name: "no-duplicate-cancel",
+    why: "a duplicate job that runs must be stopped",
+    seeds: 30,
+    emphasis: hiding,
+    patches: [
+      {
+        file: "src/pipeline/sweep.ts",
+        find: "await providerOf(context, batch.lane).cancelJob(name, context.signal);",
+        replace: "",
       },
     ],
   },

@@ -7,6 +7,7 @@ import type { ChainContext } from "../../src/chain/context.ts";
 import type { Gembatch } from "../../src/index.ts";
 import { promptText } from "../../src/testing/steerable-provider.ts";
 import { answerTo, refusedWord } from "./service.ts";
+import { defineTiers } from "./workload-tiers.ts";
 import { defineWorkload } from "./workload.ts";
 
 export type Expected = { output: unknown } | { error: string };
@@ -18,8 +19,9 @@ type HandlerFunction = (response: unknown, params: unknown, context: ChainContex
 export async function expectedRuns(rounds: number): Promise<Map<string, Expected>> {
   const oracle = new Oracle();
   let drawn = 0;
-  const roots = defineWorkload(oracle as unknown as Gembatch, { draw: () => (drawn += 1), work: async () => {}, onStep: () => {} }, rounds);
-  for (const root of roots) await root.begin({ priority: 0 });
+  const gembatch = oracle as unknown as Gembatch;
+  const roots = defineWorkload(gembatch, { draw: () => (drawn += 1), work: async () => {}, onStep: () => {} }, rounds);
+  for (const root of [...roots, ...defineTiers(gembatch, rounds)]) await root.begin({ priority: 0 });
   return oracle.runs;
 }
 

@@ -41,6 +41,8 @@ export interface ProviderPlan {
   createLateMs: number;
   /** How long a job may be missing from the list. */
   listLagMs: number;
+  /** Unanswered jobs that the list hides for longer than anybody waits, for up to 20 h. A second job of a batch is allowed then, but not a second answer. */
+  createHidden: number;
   /** Uploads that are gone when the job is created. */
   inputGone: number;
   /** Jobs that come to nothing: failed, expired, cancelled from outside, removed. */
@@ -55,6 +57,12 @@ export interface ProviderPlan {
   badRow: number;
   /** Additional lines: duplicates with another text, rows of other requests and attempts, keys of nobody. */
   strangeRows: number;
+  /** What a direct call takes. */
+  callMs: [number, number];
+  /** Direct calls that are shed or over a limit, that are never answered, and whose answer is lost. */
+  callShed: number;
+  callLost: number;
+  callUnanswered: number;
 }
 
 const calm: Plan = {
@@ -78,6 +86,7 @@ const calm: Plan = {
     createUnanswered: 0,
     createLateMs: 0,
     listLagMs: 0,
+    createHidden: 0,
     inputGone: 0,
     jobFails: 0,
     unknownState: 0,
@@ -87,6 +96,10 @@ const calm: Plan = {
     downloadCut: 0,
     badRow: 0,
     strangeRows: 0,
+    callMs: [1_000, 1_000],
+    callShed: 0,
+    callLost: 0,
+    callUnanswered: 0,
   },
   cancelled: 0,
 };
@@ -127,6 +140,7 @@ export function drawPlan(random: Random): Plan {
       createUnanswered: chance(0.3),
       createLateMs: one(0, 0, 5_000, 30_000),
       listLagMs: one(0, 5_000, 90_000),
+      createHidden: one(0, 0, 0, 0.5),
       inputGone: chance(0.1),
       jobFails: chance(0.15),
       unknownState: chance(0.1),
@@ -136,6 +150,10 @@ export function drawPlan(random: Random): Plan {
       downloadCut: chance(0.1),
       badRow: chance(0.1),
       strangeRows: chance(0.3),
+      callMs: [500, one(500, 20_000, 200_000)],
+      callShed: chance(0.3),
+      callLost: chance(0.1),
+      callUnanswered: chance(0.2),
     },
     cancelled: chance(0.2),
   };

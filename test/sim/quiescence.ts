@@ -1,6 +1,7 @@
 import { laneName } from "../../src/core/keys.ts";
 import type { Lane } from "../../src/core/provider.ts";
 import type { Store } from "../../src/core/store.ts";
+import { isDirect } from "../../src/core/tiers.ts";
 import type { Plan } from "./plan.ts";
 import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
@@ -38,7 +39,7 @@ export class Quiescence {
     const timerSoon = nextTimerAt !== undefined && nextTimerAt <= now + wallOffset + 1_000;
     const queue = lanes.map(({ lane, queued }) => `${lane.model} ${queued}`).join();
     const batches = await this.#store.activeBatches();
-    const full = batches.filter(({ state }) => state !== "routing").length >= this.#plan.batching.maxJobs;
+    const full = batches.filter(({ state, lane }) => state !== "routing" && !isDirect(lane)).length >= this.#plan.batching.maxJobs;
     const waits = lanes.some(({ queued }) => queued > 0) && !runnable && !running && !routing && !producers && !timerSoon && !full;
     if (!waits || queue !== this.#queue) this.#since = undefined;
     this.#queue = queue;

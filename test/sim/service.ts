@@ -17,6 +17,7 @@ export interface ServiceJob {
   rows: readonly BatchRow[];
   createdAt: number;
   visibleAt: number;
+  hidden: boolean;
   endsAt: number;
   end: JobState | "removed";
   /** When the output of a job that succeeded can be read. */
@@ -25,6 +26,9 @@ export interface ServiceJob {
   lines: readonly ResultRow[];
   cancelled: boolean;
   deleted: boolean;
+  /** When a list first showed it as running, and whether anybody asked for its end. */
+  seenRunningAt: number | undefined;
+  cancelAsked: boolean;
 }
 
 /** What the model says: the same to the same prompt. */
@@ -57,11 +61,16 @@ export class Service {
     return ref;
   }
 
-  create(token: string, lane: Lane, rows: readonly BatchRow[]): ServiceJob {
+  /** `hidden`: the list does not show it before 200 s, and for up to 20 h. Half of such jobs run on until somebody can see them. */
+  create(token: string, lane: Lane, rows: readonly BatchRow[], hidden: boolean): ServiceJob {
     const { now } = this.#world;
     const plan = this.#plan();
     const [shortest, longest] = plan.turnaroundMs;
-    const endsAt = now + Math.round(shortest + (longest - shortest) * this.#draw());
+    const visibleAt = now + Math.round(hidden ? 200_000 * 360 ** this.#draw() : plan.listLagMs * this.#draw());
+    const endsAt =
+      hidden && this.#draw() < 0.5
+        ? visibleAt + Math.round(1_800_000 * this.#draw())
+        : now + Math.round(shortest + (longest - shortest) * this.#draw());
     const fresh = rows.every(({ key }) => attemptOf(key) <= 2);
     const fails = fresh && this.#draw() < plan.jobFails;
     const job: ServiceJob = {
@@ -70,13 +79,16 @@ export class Service {
       lane,
       rows,
       createdAt: now,
-      visibleAt: now + Math.round(plan.listLagMs * this.#draw()),
+      visibleAt,
+      hidden,
       endsAt,
       end: fails ? this.#one<ServiceJob["end"]>("failed", "expired", "cancelled", "removed") : "succeeded",
       outputAt: endsAt + (this.#draw() < plan.lateOutput ? Math.round(600_000 * this.#draw()) : 0),
       lines: [],
       cancelled: false,
       deleted: false,
+      seenRunningAt: undefined,
+      cancelAsked: false,
     };
     job.lines = this.#linesOf(job, plan);
     this.jobs.push(job);
@@ -95,6 +107,13 @@ export class Service {
     const job = this.jobs.find((job) => job.name === name);
     if (job?.end === "removed" && this.#world.now >= job.endsAt) job.deleted = true;
     return job?.deleted === false ? job : undefined;
+  }
+
+  /** The answer to a direct call. */
+  answer(lane: Lane, body: string): unknown {
+    const prompt = promptText(body);
+    if (lane.method === "embedContent") return { embedding: { values: [prompt.length, 1, 0] } };
+    return textResponse(answerTo(prompt));
   }
 
   #linesOf(job: ServiceJob, plan: ProviderPlan): ResultRow[] {
@@ -125,8 +144,7 @@ export class Service {
           return { key, error: { code: 13, message: "internal" } };
       }
     }
-    if (lane.method === "embedContent") return { key, response: { embedding: { values: [prompt.length, 1, 0] } } };
-    return { key, response: textResponse(answerTo(prompt)) };
+    return { key, response: this.answer(lane, body) };
   }
 
   /** A line that must change nothing, with a text that nobody may ever see. */

@@ -1,5 +1,6 @@
 import {
   ProviderError,
+  type DirectCall,
   type JobInput,
   type Provider,
   type ProviderJob,
@@ -7,8 +8,10 @@ import {
   type StagedInput,
 } from "../../src/core/provider.ts";
 import { gemini } from "../../src/providers/gemini/provider.ts";
+import type { Monitor } from "./monitor.ts";
 import type { ProviderPlan } from "./plan.ts";
 import type { Service, ServiceJob } from "./service.ts";
+import { Violation } from "./violation.ts";
 import type { World } from "./world.ts";
 
 const official = gemini({ apiKey: "test" });
@@ -19,11 +22,15 @@ export class SimProvider implements Provider {
   readonly limits = { ...official.limits, enqueuedTokens: () => undefined };
   readonly #world: World;
   readonly #service: Service;
+  readonly #monitor: Monitor;
   readonly #plan: () => ProviderPlan;
+  /** The job of each batch whose output was read. */
+  readonly #read = new Map<string, string>();
 
-  constructor(world: World, service: Service, plan: () => ProviderPlan) {
+  constructor(world: World, service: Service, monitor: Monitor, plan: () => ProviderPlan) {
     this.#world = world;
     this.#service = service;
+    this.#monitor = monitor;
     this.#plan = plan;
   }
 
@@ -52,12 +59,13 @@ export class SimProvider implements Provider {
     return new Promise((resolve, reject) => {
       const unknown = () => reject(new ProviderError("ambiguous", "The connection was lost."));
       signal.addEventListener("abort", unknown, { once: true });
-      const { createLost, createUnanswered, createLateMs, inputGone } = this.#plan();
+      const { createLost, createUnanswered, createHidden, createLateMs, inputGone } = this.#plan();
       if (this.#draws(createLost)) {
         this.#world.after(this.#latency(), unknown);
         return;
       }
       const unanswered = this.#draws(createUnanswered);
+      const hidden = unanswered && this.#draws(createHidden);
       if (this.#draws(inputGone)) this.#service.uploads.delete(staged.ref);
       this.#world.after(this.#latency() + createLateMs * this.#world.random.next(), () => {
         const rows = this.#service.uploads.get(staged.ref);
@@ -65,7 +73,7 @@ export class SimProvider implements Provider {
           this.#world.after(this.#latency(), () => reject(new ProviderError("missing", "The input is gone.")));
           return;
         }
-        const job = this.#service.create(input.token, input.lane, rows);
+        const job = this.#service.create(input.token, input.lane, rows, hidden);
         this.#world.after(this.#latency(), unanswered ? unknown : () => resolve(this.#view(job)));
       });
     });
@@ -75,8 +83,11 @@ export class SimProvider implements Provider {
     await this.#onItsWay();
     const { now, random } = this.#world;
     // A job that is new to the list may show on one look and not on the next.
-    const listed = (job: ServiceJob) => job.token === token && (job.visibleAt <= now || (job.createdAt < now && random.next() < 0.1));
-    return this.#service.jobs.filter((job) => listed(job) && !job.deleted).map((job) => this.#view(job));
+    const early = (job: ServiceJob) => !job.hidden && job.createdAt < now && random.next() < 0.1;
+    const listed = (job: ServiceJob) => job.token === token && !job.deleted && (job.visibleAt <= now || early(job));
+    const jobs = this.#service.jobs.filter(listed);
+    for (const job of jobs) if (this.#service.stateOf(job) === "running") job.seenRunningAt ??= now;
+    return jobs.map((job) => this.#view(job));
   }
 
   async getJobs(names: readonly string[]): Promise<ProviderJob[]> {
@@ -88,6 +99,7 @@ export class SimProvider implements Provider {
   async *readResults(job: ProviderJob): AsyncIterable<ResultRow> {
     await this.#onItsWay();
     const found = this.#service.get(job.name);
+    if (found) this.#readsOneJob(found);
     const { outputGone, downloadBreaks, downloadCut } = this.#plan();
     // An output that is gone is gone for good.
     if (found && this.#draws(outputGone) && found.rows.every(({ key }) => /\.[12]$/.test(key))) found.deleted = true;
@@ -103,8 +115,10 @@ export class SimProvider implements Provider {
   }
 
   async cancelJob(name: string): Promise<void> {
+    const job = this.#service.jobs.find((job) => job.name === name);
+    if (job) job.cancelAsked = true;
     await this.#onItsWay();
-    for (const job of this.#service.jobs) if (job.name === name && this.#world.now < job.endsAt) job.cancelled = true;
+    if (job && this.#service.stateOf(job) === "running") job.cancelled = true;
   }
 
   async deleteJob(name: string): Promise<void> {
@@ -117,11 +131,41 @@ export class SimProvider implements Provider {
     this.#service.uploads.delete(staged.ref);
   }
 
-  async callNow(): Promise<never> {
-    throw new ProviderError("refused", "There are only batches here.");
+  async callNow(call: DirectCall): Promise<unknown> {
+    const asked = await this.#monitor.called(call);
+    try {
+      return await this.#ask(call);
+    } catch (error) {
+      asked.failed = true;
+      throw error;
+    }
   }
 
   async close(): Promise<void> {}
+
+  async #ask({ lane, body, signal }: DirectCall): Promise<unknown> {
+    await this.#onItsWay();
+    if (signal.aborted) throw new ProviderError("unavailable", "The call took too long before it was sent.");
+    const { callMs, callShed, callLost, callUnanswered } = this.#plan();
+    if (this.#draws(callShed)) throw new ProviderError("throttled", "The model is overloaded.");
+    // From here on it is answered, and paid, whoever lives to see it.
+    return new Promise((resolve, reject) => {
+      const unknown = () => reject(new ProviderError("ambiguous", "The connection was lost."));
+      signal.addEventListener("abort", unknown, { once: true });
+      const lost = this.#draws(callLost) || this.#draws(callUnanswered);
+      const [shortest, longest] = callMs;
+      const ms = shortest + (longest - shortest) * this.#world.random.next();
+      this.#world.after(ms, lost ? unknown : () => resolve(this.#service.answer(lane, body)));
+    });
+  }
+
+  /** Whatever jobs a batch has: answers are taken from one. */
+  #readsOneJob({ token, name }: ServiceJob): void {
+    const other = this.#read.get(token);
+    this.#read.set(token, name);
+    if (other === undefined || other === name) return;
+    this.#world.fail(new Violation("one job of a batch is read", `${other} and ${name} are both ${token}`));
+  }
 
   #view(job: ServiceJob): ProviderJob {
     const { now } = this.#world;

@@ -16,8 +16,9 @@ import { Service } from "./service.ts";
 import { SimProcess, type ProcessParts } from "./sim-process.ts";
 import { SimProvider } from "./sim-provider.ts";
 import { Trace } from "./trace.ts";
-import { judge } from "./verdict.ts";
+import { judge, judgeDuplicates, listAll } from "./verdict.ts";
 import { Violation } from "./violation.ts";
+import { defineTiers } from "./workload-tiers.ts";
 import { defineWorkload } from "./workload.ts";
 import { World } from "./world.ts";
 
@@ -28,6 +29,7 @@ const startWithinMs = 4 * 60_000;
 /** Everything is done this long after the faults stopped. */
 const endWithinMs = 24 * 3_600_000;
 const operatorMs = 20_000;
+const longestFreezeMs = 640_000;
 /** What a step takes at most. */
 const workMs = 40_000;
 
@@ -62,8 +64,6 @@ export class SimulationError extends Error {
 export interface SimulationOptions {
   /** Changes of the plan that the seed drew. */
   change?: (plan: Plan) => void;
-  /** The provider may hide a job for longer than the settle window: a second job is allowed then. */
-  residue?: boolean;
 }
 
 /** Rejects with a `SimulationError` if any promise does not hold under this seed. */
@@ -93,7 +93,7 @@ class Simulation {
   #started = false;
   #idle = false;
 
-  constructor(seed: number, trace: Trace, { change, residue = false }: SimulationOptions) {
+  constructor(seed: number, trace: Trace, { change }: SimulationOptions) {
     this.#random = new SeededRandom(seed);
     this.#trace = trace;
     this.#plan = drawPlan(this.#random);
@@ -109,7 +109,7 @@ class Simulation {
       trace.add(
         `${this.#time()} service job ${job.name} ${job.token} ${job.rows.map(({ key }) => key).join(" ")} ${job.end} at ${job.endsAt}`,
       );
-      this.#monitor.jobCreated(job, residue).catch((error: unknown) => this.#world.fail(error));
+      this.#monitor.jobCreated(job, provider.createHidden > 0).catch((error: unknown) => this.#world.fail(error));
     });
     const watched = interceptPort<Store>(this.#store, "store", this.#monitor);
     this.#parts = {
@@ -117,7 +117,7 @@ class Simulation {
       plan: this.#plan,
       faulty: () => this.#faulty(),
       store: watched,
-      provider: new SimProvider(this.#world, this.#service, providerPlan),
+      provider: new SimProvider(this.#world, this.#service, this.#monitor, providerPlan),
       onCrash: (process) => this.#crashed(process),
       onFreeze: () => (this.#figures.freezes += 1),
     };
@@ -143,6 +143,9 @@ class Simulation {
     );
     await this.#close();
     await judge(this.#store, expected, this.#cancelled);
+    const virtualMs = world.now - world.startedAt;
+    await this.#sweep();
+    await judgeDuplicates(this.#store, this.#service, world.startedAt + this.#plan.faultsMs + longestFreezeMs);
     await this.#store.close();
     return {
       digest: this.#trace.digest(),
@@ -152,7 +155,7 @@ class Simulation {
       duplicateJobs: this.#monitor.duplicateJobs,
       turns: this.#monitor.turns,
       lostTurns: this.#monitor.lost,
-      virtualMs: world.now - world.startedAt,
+      virtualMs,
     };
   }
 
@@ -180,7 +183,8 @@ class Simulation {
   #define(gembatch: Gembatch, { mortal }: SimProcess) {
     const draw = () => this.#random.next();
     const work = async () => mortal.clock.sleep(workMs * draw());
-    return defineWorkload(gembatch, { draw, work, onStep: () => (this.#figures.steps += 1) }, rounds);
+    const roots = defineWorkload(gembatch, { draw, work, onStep: () => (this.#figures.steps += 1) }, rounds);
+    return [...roots, ...defineTiers(gembatch, rounds)];
   }
 
   #startWorker(slot: number): void {
@@ -249,6 +253,29 @@ class Simulation {
     }
     await this.#world.run(
       () => open === 0,
+      async () => {},
+    );
+    for (const { mortal } of this.#living) mortal.kill();
+  }
+
+  /** One more process lives for the day in which duplicates are looked for, and wakes up for each look. */
+  async #sweep(): Promise<void> {
+    let swept = false;
+    const { process, gembatch } = this.#spawn("sweeper", { parkedBytes: 0, concurrency: 1 });
+    process.run(async () => {
+      const { clock } = process.mortal;
+      for (;;) {
+        await gembatch.worker().tick();
+        const batches = await listAll(async (cursor) => this.#store.listBatches({ limit: 1_000, ...cursor }));
+        const looks = batches.flatMap(({ sweepAt }) => sweepAt ?? []);
+        if (looks.length === 0) break;
+        await clock.sleep(Math.max(15_000, Math.min(...looks) - clock.now()));
+      }
+      await gembatch.close();
+      swept = true;
+    });
+    await this.#world.run(
+      () => swept,
       async () => {},
     );
   }

@@ -4,8 +4,10 @@
  * @module
  */
 import { isDeepStrictEqual } from "node:util";
+import { jobToken } from "../../src/core/keys.ts";
 import type { Page, Store } from "../../src/core/store.ts";
 import type { Expected } from "./oracle.ts";
+import type { Service } from "./service.ts";
 import { Violation } from "./violation.ts";
 
 export async function listAll<T>(list: (cursor: { cursor?: string }) => Promise<Page<T>>): Promise<T[]> {
@@ -66,4 +68,25 @@ async function judgeCounts(store: Store, runCount: number): Promise<void> {
     const { succeeded, failed, requeued, cancelled } = batch.counts;
     check(`members of batch ${batch.id}`, succeeded + failed + requeued + cancelled, batch.requestCount);
   }
+}
+
+/** After the last look of the last batch: every job that is not its batch's own was found, counted and cancelled. `calmAt`: from then on every call succeeds. */
+export async function judgeDuplicates(store: Store, service: Service, calmAt: number): Promise<void> {
+  const batches = await listAll(async (cursor) => store.listBatches({ limit: 1_000, ...cursor }));
+  let found = 0;
+  for (const { id, job: own, duplicateJobs } of batches) {
+    const token = jobToken(store.id, id);
+    const others = service.jobs.filter((job) => job.token === token && job.name !== own);
+    const names = others.map(({ name }) => name).toSorted();
+    if (!isDeepStrictEqual(names, duplicateJobs.toSorted())) {
+      throw new Violation("every duplicate is found", `batch ${id} with ${own} has ${names.join() || "none"}, found are ${duplicateJobs.join() || "none"}`);
+    }
+    found += names.length;
+    for (const job of others) {
+      const ignored = job.seenRunningAt !== undefined && job.seenRunningAt >= calmAt && !job.cancelAsked;
+      if (ignored || service.stateOf(job) === "running") throw new Violation("every duplicate is cancelled", `${job.name} of batch ${id} ran on`);
+    }
+  }
+  const { duplicateJobs } = await store.stats();
+  if (duplicateJobs !== found) throw new Violation("conservation", `${duplicateJobs} duplicates are counted, ${found} are there`);
 }

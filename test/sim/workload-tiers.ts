@@ -25,7 +25,8 @@ export function defineTiers(gembatch: Gembatch, rounds: number): Root[] {
   const hurried = gembatch.chain("hurried", async ({ models }, name: string) => {
     const first = (await models.generateContent({ model, contents: `hurry ${name}` })).text!;
     const [second, { embeddings }] = await Promise.all([
-      models.generateContent({ model, contents: `hurry ${name} again ${first}` }),
+      // By now it is known what a job takes: this one is sent with a job, and leaves it if that takes longer.
+      models.generateContent({ model, contents: `hurry ${name} again ${first}` }, { deadline: "2m" }),
       models.embedContent({ model: "gemini-embedding-001", contents: [`hurry ${name} ${first}`] }),
     ]);
     return [second.text!, embeddings?.map(({ values }) => values)];

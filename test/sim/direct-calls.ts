@@ -38,6 +38,8 @@ export class DirectCalls {
   /** Who was asked for all that share a prompt. */
   readonly #leaders = new Map<string, string>();
 
+  calls = 0;
+
   constructor(store: Store, epochOf: (batch: string) => number | undefined) {
     this.#store = store;
     this.#epochOf = epochOf;
@@ -65,6 +67,10 @@ export class DirectCalls {
     }
   }
 
+  get moved(): number {
+    return this.#moved.size;
+  }
+
   isMoved({ id, attempt }: Named): boolean {
     return this.#moved.has(rowKey(id, attempt));
   }
@@ -75,6 +81,7 @@ export class DirectCalls {
     const key = rowKey(member.id, member.attempt);
     if (member.calls.length === 0) await this.asked(member, body);
     const asked: Asked = { failed: false };
+    this.calls += 1;
     member.calls.push(asked);
     if (member.calls.length > member.epochs.length) {
       throw new Violation("one call for each who holds a prompt", `${key} was in ${member.epochs.length} hands and called once more`);

@@ -45,7 +45,19 @@ function change(plan: Plan): void {
 
 /** Runs seeds one after another. Returns whether all hold. */
 async function runSeeds(first: number, count: number): Promise<boolean> {
-  const total = { calls: 0, crashes: 0, freezes: 0, jobs: 0, turns: 0, lostTurns: 0, steps: 0, virtualMs: 0 };
+  const total = {
+    calls: 0,
+    crashes: 0,
+    freezes: 0,
+    jobs: 0,
+    duplicateJobs: 0,
+    directCalls: 0,
+    moved: 0,
+    turns: 0,
+    lostTurns: 0,
+    steps: 0,
+    virtualMs: 0,
+  };
   const startedAt = performance.now();
   for (let seed = first; seed < first + count; seed += 1) {
     let outcome: Outcome;
@@ -63,7 +75,7 @@ async function runSeeds(first: number, count: number): Promise<boolean> {
   const seconds = (performance.now() - startedAt) / 1_000;
   const days = total.virtualMs / 86_400_000;
   print(
-    `${count} seeds from ${first}: ${total.crashes} crashes, ${total.freezes} freezes, ${total.jobs} jobs, ${total.turns} turns (${total.lostTurns} refused), ` +
+    `${count} seeds from ${first}: ${total.crashes} crashes, ${total.freezes} freezes, ${total.jobs} jobs (${total.duplicateJobs} duplicates), ${total.directCalls} direct calls, ${total.moved} prompts moved, ${total.turns} turns (${total.lostTurns} refused), ` +
       `${total.calls} calls, ${days.toFixed(1)} virtual days in ${seconds.toFixed(1)} s. Every promise held.`,
   );
   return true;

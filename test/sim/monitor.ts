@@ -175,6 +175,14 @@ export class Monitor implements Interceptor {
 
   // What reaches the provider ------------------------------------------------------------------------------------------------
 
+  get directCalls(): number {
+    return this.#direct.calls;
+  }
+
+  get moved(): number {
+    return this.#direct.moved;
+  }
+
   /** Who calls says at the end whether that failed. */
   async called(call: DirectCall): Promise<Asked> {
     try {
@@ -206,7 +214,8 @@ export class Monitor implements Interceptor {
     for (const { key, body } of job.rows) {
       const other = this.#sentRows.get(key);
       this.#sentRows.set(key, job.token);
-      if (other !== undefined && other !== job.token) throw new Violation("one job for a prompt", `row ${key} is in jobs of ${other} and ${job.token}`);
+      if (other !== undefined && other !== job.token)
+        throw new Violation("one job for a prompt", `row ${key} is in jobs of ${other} and ${job.token}`);
       const named = parseRowKey(key);
       const request = named === undefined ? undefined : await this.#store.getRequest({ id: named.id });
       if (!named || !request) throw new Violation("only what was committed is sent", `row ${key} of ${job.name} is no request`);

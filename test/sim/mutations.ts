@@ -144,9 +144,7 @@ export const mutations: readonly Mutation[] = [
     name: "no-leader",
     why: "a prompt that others wait for must not be asked again",
     seeds: 10,
-    patches: [
-      { file: "src/stores/sqlite/shared.ts", find: 'if (row.leader !== null) return { role: "follows" };', replace: "" },
-    ],
+    patches: [{ file: "src/stores/sqlite/shared.ts", find: 'if (row.leader !== null) return { role: "follows" };', replace: "" }],
   },
   {
     name: "no-sweep",

@@ -6,30 +6,40 @@ import { checkMutation, findMutation, hiding, mutate, mutations } from "./mutati
 import { expectedRuns } from "./oracle.ts";
 import type { ProviderPlan } from "./plan.ts";
 import { answerTo } from "./service.ts";
-import { simulate, SimulationError } from "./simulate.ts";
+import { simulate, SimulationError, type Outcome } from "./simulate.ts";
 import { defineWorkload } from "./workload.ts";
+
+const courses = new Map<number, Promise<Outcome>>();
+
+/** A seed's outcome, simulated once for all tests. */
+function course(seed: number): Promise<Outcome> {
+  const known = courses.get(seed) ?? simulate(seed);
+  courses.set(seed, known);
+  return known;
+}
 
 describe("the whole system in virtual time", { timeout: 120_000 }, () => {
   it("keeps every promise, whatever goes wrong", async () => {
-    const total = { crashes: 0, freezes: 0, jobs: 0, lostTurns: 0 };
-    for (let seed = 1; seed <= 8; seed += 1) {
-      const outcome = await simulate(seed);
+    const total = { crashes: 0, freezes: 0, jobs: 0, directCalls: 0, moved: 0 };
+    for (let seed = 1; seed <= 4; seed += 1) {
+      const outcome = await course(seed);
       for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += outcome[key];
     }
     expect(total.crashes).toBeGreaterThan(20);
-    expect(total.freezes).toBeGreaterThan(10);
-    expect(total.jobs).toBeGreaterThan(100);
+    expect(total.freezes).toBeGreaterThan(5);
+    expect(total.jobs).toBeGreaterThan(50);
+    expect(total.directCalls).toBeGreaterThan(50);
+    expect(total.moved).toBeGreaterThan(0);
   });
 
   it("takes the same course under the same seed", async () => {
-    const first = await simulate(3);
+    const first = await course(3);
     expect(await simulate(3)).toEqual(first);
-    expect((await simulate(4)).digest).not.toBe(first.digest);
+    expect((await course(4)).digest).not.toBe(first.digest);
   });
 
-  it("delivers one answer even where the provider hides a job for so long that a second one is made", async () => {
-    let duplicateJobs = 0;
-    for (let seed = 1; seed <= 2; seed += 1) duplicateJobs += (await simulate(seed, { change: hiding })).duplicateJobs;
+  it("delivers one answer even where the provider hides a job for so long that a second one is made, and finds the hidden one", async () => {
+    const { duplicateJobs } = await simulate(1, { change: hiding });
     expect(duplicateJobs).toBeGreaterThan(0);
   });
 

@@ -40,6 +40,9 @@ export interface Outcome {
   freezes: number;
   jobs: number;
   duplicateJobs: number;
+  directCalls: number;
+  /** Prompts that a deadline took out of their job or call. */
+  moved: number;
   turns: number;
   lostTurns: number;
   steps: number;
@@ -153,6 +156,8 @@ class Simulation {
       ...this.#figures,
       jobs: this.#service.jobs.length,
       duplicateJobs: this.#monitor.duplicateJobs,
+      directCalls: this.#monitor.directCalls,
+      moved: this.#monitor.moved,
       turns: this.#monitor.turns,
       lostTurns: this.#monitor.lost,
       virtualMs,

@@ -79,12 +79,16 @@ export async function judgeDuplicates(store: Store, service: Service, calmAt: nu
     const others = service.jobs.filter((job) => job.token === token && job.name !== own);
     const names = others.map(({ name }) => name).toSorted();
     if (!isDeepStrictEqual(names, duplicateJobs.toSorted())) {
-      throw new Violation("every duplicate is found", `batch ${id} with ${own} has ${names.join() || "none"}, found are ${duplicateJobs.join() || "none"}`);
+      throw new Violation(
+        "every duplicate is found",
+        `batch ${id} with ${own} has ${names.join() || "none"}, found are ${duplicateJobs.join() || "none"}`,
+      );
     }
     found += names.length;
     for (const job of others) {
       const ignored = job.seenRunningAt !== undefined && job.seenRunningAt >= calmAt && !job.cancelAsked;
-      if (ignored || service.stateOf(job) === "running") throw new Violation("every duplicate is cancelled", `${job.name} of batch ${id} ran on`);
+      if (ignored || service.stateOf(job) === "running")
+        throw new Violation("every duplicate is cancelled", `${job.name} of batch ${id} ran on`);
     }
   }
   const { duplicateJobs } = await store.stats();

@@ -67,7 +67,10 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
   const { clock } = context;
   if (openMembers(batch) === 0) {
     // All of them have left meanwhile: their runs ended or began anew, or a deadline took them elsewhere.
-    await updateBatch(context, batch, { state: "cancelled", endedAt: clock.now(), ...sweepAtOf(sweepAtEnd(context, batch, clock.now())) });
+    const endedAt = clock.now();
+    // An attempt that was not answered may still turn out to have made a job.
+    const look = batch.launchAttempts > 0 ? firstDuplicateLook({ launchAttempts: batch.launchAttempts + 1 }, endedAt) : undefined;
+    await updateBatch(context, batch, { state: "cancelled", endedAt, ...sweepAtOf(earliest(sweepAtEnd(context, batch, endedAt), look)) });
     return;
   }
   const provider = providerOf(context, batch.lane);
@@ -178,7 +181,9 @@ async function reconcile(context: PipelineContext, form: FormStage, batch: Batch
   const provider = providerOf(context, batch.lane);
   const token = jobToken(context.store.id, batch.id);
   const jobs = await provider.findJobs(token, batch.intentAt ?? batch.createdAt, context.signal);
-  const [job, ...duplicates] = jobs;
+  // A job that was taken for a duplicate once was cancelled: it is not what is looked for.
+  const [job, ...others] = jobs.filter(({ name }) => !batch.duplicateJobs.includes(name));
+  const duplicates = jobs.filter((other) => others.includes(other) || batch.duplicateJobs.includes(other.name));
   if (job) {
     if (duplicates.length > 0) {
       const duplicateJobs = await cancelJobs(context, batch, duplicates);

@@ -45,8 +45,11 @@ async function sweep(context: PipelineContext, batch: BatchRecord): Promise<void
   let cleanedAt = batch.cleanedAt;
   let next: number | undefined;
   try {
-    if (batch.launchAttempts > 1) {
+    if (mayHaveDuplicates(batch)) {
       duplicateJobs = [...new Set([...duplicateJobs, ...(await cancelDuplicates(context, batch))])];
+      // The batch's own traces may be gone long before a duplicate shows.
+      const late = duplicateJobs.filter((name) => !batch.duplicateJobs.includes(name));
+      if (cleanedAt !== undefined) await removeJobs(context, batch, late);
       const since = batch.intentAt ?? batch.createdAt;
       next = duplicateLooksMs.map((ms) => since + ms).find((at) => at > now);
     }
@@ -67,6 +70,14 @@ async function sweep(context: PipelineContext, batch: BatchRecord): Promise<void
     batch: batch.id,
     update: { sweepAt: next ?? null, duplicateJobs, ...(cleanedAt === undefined ? {} : { cleanedAt }) },
   });
+}
+
+/**
+ * Whether more jobs of the batch than its own may exist: more than one attempt may have been sent; or one was, and everybody left the batch before its job
+ * turned up.
+ */
+function mayHaveDuplicates({ launchAttempts, state, job }: BatchRecord): boolean {
+  return launchAttempts > 1 || (launchAttempts === 1 && state === "cancelled" && job === undefined);
 }
 
 /** Cancels every job with the batch's token that is not its own. Returns their names. */
@@ -104,5 +115,9 @@ async function remove(context: PipelineContext, batch: BatchRecord, duplicateJob
     if (batch.cancelledAt !== undefined && batch.jobState !== "succeeded") await provider.cancelJob(batch.job, context.signal);
     await provider.deleteJob(batch.job, context.signal);
   }
-  for (const name of duplicateJobs) await provider.deleteJob(name, context.signal);
+  await removeJobs(context, batch, duplicateJobs);
+}
+
+async function removeJobs(context: PipelineContext, batch: BatchRecord, names: readonly string[]): Promise<void> {
+  for (const name of names) await providerOf(context, batch.lane).deleteJob(name, context.signal);
 }

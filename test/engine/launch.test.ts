@@ -81,6 +81,39 @@ describe("a job that the provider hid for longer than the settle window", () => 
       { state: "completed", job: "batches/2", duplicateJobs: ["batches/1"], counts: { succeeded: 4, duplicate: 0, unknown: 0 } },
     ]);
     expect((await kit.gembatch.stats()).duplicateJobs).toBe(1);
+    // Although the batch was cleaned up long before.
+    expect(hidden).toMatchObject({ deleted: true });
+  });
+
+  it("is not taken over once it was cancelled as a duplicate", async () => {
+    const store = new SqliteStore({ path: ":memory:" });
+    const { kit, start } = singleKit({ store });
+    await using _ = kit;
+    kit.provider.listLagMs = 5_000;
+    kit.provider.failNext("createJob", "ambiguous", { when: "after" });
+    await start(2);
+    await kit.advance("1s");
+    // A worker that found two jobs, cancelled the younger one, and died before it could take the other.
+    const [batch] = await store.activeBatches();
+    await store.updateSweep({ batch: batch!.id, update: { sweepAt: null, duplicateJobs: ["batches/1"] } });
+    await kit.run();
+    expect((await kit.gembatch.batches.list()).items).toMatchObject([{ job: "batches/2", duplicateJobs: ["batches/1"] }]);
+  });
+
+  it("is looked for even if everybody has left its batch", async () => {
+    const { kit, start } = kitWithJobs((job) => (job.name === "batches/1" ? 10 * hour : 60_000));
+    await using _ = kit;
+    kit.provider.listLagMs = 400_000;
+    kit.provider.failNext("createJob", "ambiguous", { when: "after" });
+    await start(1);
+    await kit.advance("1s");
+    await kit.gembatch.runs.cancel("r0");
+    await kit.gembatch.runs.retry("r0", { afresh: true });
+    await kit.run();
+    expect(sizes(kit)).toEqual([1, 1]);
+    await kit.advance("2h");
+    expect(kit.provider.jobs[0]).toMatchObject({ cancelled: true });
+    expect((await kit.gembatch.stats()).duplicateJobs).toBe(1);
   });
 
   it("is not looked for after a launch that was answered", async () => {

@@ -4,7 +4,7 @@ import { GembatchError } from "../core/errors.ts";
 import { laneName } from "../core/keys.ts";
 import type { Lane } from "../core/provider.ts";
 import type { BatchRecord, LaneActivity, Store } from "../core/store.ts";
-import { isDirect } from "../core/tiers.ts";
+import { openMembers } from "./stage.ts";
 
 /** What decides whether a lane may send, apart from its queue. */
 export interface BlockParts {
@@ -75,7 +75,10 @@ async function budgetBlock(
   }
   const spent = await store.spend(periodOf(budgets, now));
   // The estimate of a batch is freed with the answers that have come, whose real cost is in `spent`.
-  const reservedUsd = batches.reduce((sum, batch) => sum + openShare(batch) * batch.usd * priceFactor(batch.lane), 0);
+  const reservedUsd = batches.reduce((sum, batch) => {
+    const openShare = batch.requestCount === 0 ? 0 : openMembers(batch) / batch.requestCount;
+    return sum + openShare * batch.usd * priceFactor(batch.lane);
+  }, 0);
   const free = freeBudget(budgets, spent, reservedUsd, now);
   if (!free) return { kind: "free" };
   const freeUsd = free.freeUsd / priceFactor(lane);
@@ -96,11 +99,7 @@ function periodOf(budgets: readonly Budget[], now: number): { since?: string } {
   return { since: budgets.some(({ per }) => per === "month") ? `${today.slice(0, 7)}-01` : today };
 }
 
-function openShare({ requestCount, counts }: BatchRecord): number {
-  return requestCount === 0 ? 0 : 1 - (counts.succeeded + counts.failed + counts.requeued + counts.cancelled) / requestCount;
-}
-
 /** Estimates are made at the batch tier; the standard tier costs twice as much. */
 function priceFactor(lane: Lane): number {
-  return isDirect(lane) && lane.tier === "standard" ? 2 : 1;
+  return lane.tier === "standard" ? 2 : 1;
 }

@@ -16,7 +16,7 @@ const renewMs = 30_000;
  * at the provider, so an answer that was on its way then is paid twice.
  */
 export class DirectStage {
-  readonly #active = new Map<string, { batch: BatchRecord; work: Promise<void> }>();
+  readonly #active = new Map<string, { batch: BatchRecord; lost: AbortController; work: Promise<void> }>();
   readonly #rates = new Map<string, RateLimit>();
   #finished = false;
   #renewAt = 0;
@@ -24,11 +24,12 @@ export class DirectStage {
   /** Takes over a batch in hand and returns at once. */
   async take(context: PipelineContext, batch: BatchRecord): Promise<void> {
     const now = context.clock.now();
-    const begun = { state: "launching" as const, intentAt: now, launchedAt: now, launchAttempts: 1 };
+    const begun = { state: "launching" as const, intentAt: now, launchedAt: now };
     const change = { ...(batch.state === "sealed" ? begun : {}), dueAt: now + 2 * renewMs, release: false };
     if (!(await updateBatch(context, batch, change))) return;
     if (this.#active.size === 0) this.#renewAt = now + renewMs;
-    const work = this.#answerAll(context, batch)
+    const lost = new AbortController();
+    const work = this.#answerAll(context, batch, lost)
       .catch(async (error: unknown) => {
         if (!context.signal.aborted) await postpone(context, batch, error);
       })
@@ -39,7 +40,7 @@ export class DirectStage {
         this.#active.delete(batch.id);
         this.#finished = true;
       });
-    this.#active.set(batch.id, { batch, work });
+    this.#active.set(batch.id, { batch, lost, work });
   }
 
   /** Whether calls have ended since the last look. What is in hand is put off meanwhile, so that nobody finds it due. */
@@ -51,7 +52,9 @@ export class DirectStage {
     if (now >= this.#renewAt) {
       this.#renewAt = now + renewMs;
       await Promise.all(
-        [...this.#active.values()].map(async ({ batch }) => updateBatch(context, batch, { dueAt: now + 2 * renewMs, release: false })),
+        [...this.#active.values()].map(async ({ batch, lost }) => {
+          if (!(await updateBatch(context, batch, { dueAt: now + 2 * renewMs, release: false }))) lost.abort();
+        }),
       );
     }
     return { worked, wakeAt: this.#renewAt };
@@ -66,17 +69,24 @@ export class DirectStage {
     abort.abort();
   }
 
-  async #answerAll(context: PipelineContext, batch: BatchRecord): Promise<void> {
-    const settler = new Settler(context, batch);
+  async #answerAll(context: PipelineContext, batch: BatchRecord, lost: AbortController): Promise<void> {
+    const settler = new Settler(context, batch, () => lost.abort());
     const retryAt = retryTimes(context);
+    // Once the worker stops or another one has the batch, no call is begun that somebody else makes, too.
+    const stop = AbortSignal.any([context.signal, lost.signal]);
     const members = await context.store.readMembers({ batch: batch.id, after: undefined, limit: batch.requestCount });
-    await Promise.all(
+    const answers = await Promise.allSettled(
       members.map(async (member) => {
+        if (!(await this.#turnOf(context, batch.lane, stop))) return;
         const result = await this.#answer(context, batch, member, retryAt);
         await settler.settle({ id: member.id, attempt: member.attempt, result });
       }),
     );
-    await updateBatch(context, batch, { state: "completed", endedAt: context.clock.now() });
+    // Only now: what was on its way is paid, and its answer is kept, whatever became of the others.
+    const failed = answers.find((answer) => answer.status === "rejected");
+    if (failed) throw failed.reason;
+    const now = context.clock.now();
+    await updateBatch(context, batch, stop.aborted ? { dueAt: now } : { state: "completed", endedAt: now });
   }
 
   async #answer(
@@ -88,8 +98,7 @@ export class DirectStage {
     const { clock } = context;
     const { lane } = batch;
     const tier = lane.tier as DirectTier;
-    const { timeoutMs, perMinute } = context.tiers.direct[tier];
-    await this.#turnOf(context, lane, perMinute);
+    const { timeoutMs } = context.tiers.direct[tier];
     const timeout = new AbortController();
     const timer = clock
       .sleep(timeoutMs, { signal: timeout.signal, background: true })
@@ -105,16 +114,17 @@ export class DirectStage {
     }
   }
 
-  /** Waits until the model's rate allows one more call. */
-  async #turnOf(context: PipelineContext, lane: Lane, perMinute: number): Promise<void> {
+  /** Waits until the model's rate allows one more call; `false`: none is to be begun any more. */
+  async #turnOf(context: PipelineContext, lane: Lane, stop: AbortSignal): Promise<boolean> {
     const name = `${lane.provider}/${lane.model}@${lane.tier}`;
     let rate = this.#rates.get(name);
-    if (!rate) this.#rates.set(name, (rate = new RateLimit(perMinute)));
-    for (;;) {
+    if (!rate) this.#rates.set(name, (rate = new RateLimit(context.tiers.direct[lane.tier as DirectTier].perMinute)));
+    while (!stop.aborted) {
       const waitMs = rate.take(context.clock.now());
-      if (waitMs <= 0) return;
-      await context.clock.sleep(waitMs, { background: true });
+      if (waitMs <= 0) return true;
+      await context.clock.sleep(waitMs, { signal: stop, background: true });
     }
+    return false;
   }
 }
 
@@ -159,13 +169,15 @@ class Settler {
   #waiting: SettleRow[] = [];
   #writing: Promise<void> | undefined;
   #settled = 0;
+  readonly #onLost: () => void;
 
-  constructor(context: PipelineContext, batch: BatchRecord) {
+  constructor(context: PipelineContext, batch: BatchRecord, onLost: () => void) {
     this.#context = context;
     this.#batch = batch;
+    this.#onLost = onLost;
   }
 
-  /** Resolves when the result is stored, or is nobody's any more. */
+  /** Resolves when the result is stored, or the batch turned out to be another worker's. */
   settle(row: SettleRow): Promise<void> {
     this.#waiting.push(row);
     this.#writing ??= this.#write();
@@ -179,6 +191,8 @@ class Settler {
     this.#writing = undefined;
     this.#settled += rows.length;
     const { store, clock } = this.#context;
-    await store.settleRows({ batch: this.#batch.id, epoch: this.#batch.epoch, now: clock.now(), rows, unknown: 0, cursor: this.#settled });
+    const { id: batch, epoch } = this.#batch;
+    const settled = await store.settleRows({ batch, epoch, now: clock.now(), rows, unknown: 0, cursor: this.#settled });
+    if (!settled) this.#onLost();
   }
 }

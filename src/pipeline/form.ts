@@ -6,7 +6,7 @@ import type { Lane } from "../core/provider.ts";
 import type { Activity, BatchRecord, LaneActivity } from "../core/store.ts";
 import { atTier, decideAuto, isDirect, type DirectTier } from "../core/tiers.ts";
 import { blockOf, breakerFor, type Block } from "./block.ts";
-import { earliest, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
+import { earliest, jobSlots, openMembers, providerOf, type PipelineContext, type StageResult } from "./stage.ts";
 
 /** Requests moved into a batch by one transaction. */
 const chunkSize = 2_000;
@@ -66,8 +66,11 @@ export class FormStage {
         if (block.error) troubles.push(block.error);
         continue;
       }
-      if (lane.isolated > 0 && (await this.#form(context, lane.lane, { limits: oneGroup, reason: "isolated" }, block.freeUsd, batches)))
+      if (lane.isolated > 0 && (await this.#form(context, lane.lane, { limits: oneGroup, reason: "isolated" }, block.freeUsd, batches))) {
         worked = true;
+        // It has used up part of what is free; the queue is looked at again at once.
+        continue;
+      }
       if (!decision.flush) continue;
       if (lane.lane.tier === "auto") {
         worked = (await this.#decideTier(context, lane, lanes, batches, decision, now)) || worked;
@@ -233,10 +236,6 @@ export function usesSlot({ state, failures, lane }: Pick<BatchRecord, "state" | 
   return !isDirect(lane) && state !== "routing" && !(state === "sealed" && failures > 0);
 }
 
-function jobSlots(context: PipelineContext, lane: Lane): number {
-  return Math.min(context.batching.maxJobs, providerOf(context, lane).limits.maxJobs);
-}
-
 /** Highest priority first, then who waits longest: no lane takes all slots from another. */
 function byUrgency(a: LaneActivity, b: LaneActivity): number {
   return b.priority - a.priority || a.oldestAt - b.oldestAt;
@@ -245,12 +244,7 @@ function byUrgency(a: LaneActivity, b: LaneActivity): number {
 /** Calls wait for nobody: as many as the model's limit leaves room for. */
 function decideDirect(context: PipelineContext, lane: LaneActivity, batches: readonly BatchRecord[]): FlushDecision {
   if (lane.queued === 0) return { flush: false, reason: "empty", waitMs: undefined };
-  const inUse = batches
-    .filter((batch) => laneName(batch.lane) === laneName(lane.lane))
-    .reduce(
-      (sum, { requestCount, counts }) => sum + requestCount - counts.succeeded - counts.failed - counts.requeued - counts.cancelled,
-      0,
-    );
+  const inUse = batches.filter((batch) => laneName(batch.lane) === laneName(lane.lane)).reduce((sum, batch) => sum + openMembers(batch), 0);
   const free = context.tiers.direct[lane.lane.tier as DirectTier].concurrency - inUse;
   if (free <= 0) return { flush: false, reason: "no_job_slot", waitMs: undefined };
   return { flush: true, reason: "full", limits: { ...oneGroup, requests: free } };

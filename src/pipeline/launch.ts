@@ -9,16 +9,17 @@ import { fillBatch, isStalled, usesSlot, type FormStage } from "./form.ts";
 import { settleAll } from "./settle.ts";
 import {
   claimBatches,
-  earliest,
   eachBatch,
+  jobSlots,
   messageOf,
+  openMembers,
   postpone,
   providerOf,
   updateBatch,
   type PipelineContext,
   type StageResult,
 } from "./stage.ts";
-import { cancelJobs, firstDuplicateLook, sweepAtEnd } from "./sweep.ts";
+import { cancelJobs, endOf, firstLook } from "./sweep.ts";
 
 /** Batches launched side by side. */
 const concurrency = 4;
@@ -52,8 +53,7 @@ export async function advanceLaunch(context: PipelineContext, form: FormStage, d
 async function mayUseSlot(context: PipelineContext, batch: BatchRecord): Promise<boolean> {
   if (batch.failures === 0) return true;
   const others = (await context.store.activeBatches()).filter(({ id, lane }) => id !== batch.id && lane.provider === batch.lane.provider);
-  const maxJobs = Math.min(context.batching.maxJobs, providerOf(context, batch.lane).limits.maxJobs);
-  if (others.filter(usesSlot).length < maxJobs) return true;
+  if (others.filter(usesSlot).length < jobSlots(context, batch.lane)) return true;
   await updateBatch(context, batch, { dueAt: context.clock.now() + slotRetryMs });
   return false;
 }
@@ -67,10 +67,7 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
   const { clock } = context;
   if (openMembers(batch) === 0) {
     // All of them have left meanwhile: their runs ended or began anew, or a deadline took them elsewhere.
-    const endedAt = clock.now();
-    // An attempt that was not answered may still turn out to have made a job.
-    const look = batch.launchAttempts > 0 ? firstDuplicateLook({ launchAttempts: batch.launchAttempts + 1 }, endedAt) : undefined;
-    await updateBatch(context, batch, { state: "cancelled", endedAt, ...sweepAtOf(earliest(sweepAtEnd(context, batch, endedAt), look)) });
+    await updateBatch(context, batch, { state: "cancelled", ...endOf(context, batch) });
     return;
   }
   const provider = providerOf(context, batch.lane);
@@ -130,7 +127,7 @@ async function recordLaunched(context: PipelineContext, batch: BatchRecord, job:
     launchedAt: now,
     dueAt: now + nextPollDelayMs(context.polling, 0, fastest),
     failures: 0,
-    ...sweepAtOf(firstDuplicateLook(batch, now)),
+    ...firstLook({ launchAttempts: batch.launchAttempts, job: job.name }, now),
   });
   context.log.info(`Batch ${batch.id}: ${batch.requestCount} requests of ${laneName(batch.lane)} are job ${job.name}.`, {
     batch: batch.id,
@@ -155,7 +152,7 @@ async function afterFailedCreate(
     case "missing":
       // The staged input expired or was removed; nothing was created.
       await updateBatch(context, batch, {
-        ...(intended ? { state: "sealed" as const } : {}),
+        ...(intended ? notSent(batch) : {}),
         staged: null,
         dueAt: context.clock.now(),
         failures: batch.failures + 1,
@@ -164,7 +161,7 @@ async function afterFailedCreate(
     case "throttled":
     case "unavailable":
     case "denied": {
-      if (intended) await updateBatch(context, batch, { state: "sealed", release: false });
+      if (intended) await updateBatch(context, batch, { ...notSent(batch), release: false });
       await postpone(context, batch, error);
       return;
     }
@@ -176,15 +173,20 @@ async function afterFailedCreate(
   }
 }
 
+/** The attempt made nothing for certain: it does not count. */
+function notSent({ launchAttempts }: BatchRecord) {
+  return { state: "sealed", launchAttempts } as const;
+}
+
 /** An attempt may have created a job: adopt it if it shows, send again only when it no longer can. */
 async function reconcile(context: PipelineContext, form: FormStage, batch: BatchRecord): Promise<void> {
   const provider = providerOf(context, batch.lane);
   const token = jobToken(context.store.id, batch.id);
   const jobs = await provider.findJobs(token, batch.intentAt ?? batch.createdAt, context.signal);
   // A job that was taken for a duplicate once was cancelled: it is not what is looked for.
-  const [job, ...others] = jobs.filter(({ name }) => !batch.duplicateJobs.includes(name));
-  const duplicates = jobs.filter((other) => others.includes(other) || batch.duplicateJobs.includes(other.name));
+  const job = jobs.find(({ name }) => !batch.duplicateJobs.includes(name));
   if (job) {
+    const duplicates = jobs.filter((other) => other !== job);
     if (duplicates.length > 0) {
       const duplicateJobs = await cancelJobs(context, batch, duplicates);
       await context.store.updateSweep({ batch: batch.id, update: { sweepAt: batch.sweepAt ?? null, duplicateJobs } });
@@ -264,19 +266,8 @@ async function refuse(context: PipelineContext, form: FormStage, batch: BatchRec
     await settleAll(context, batch, { type: "release", availableAt: context.clock.now() });
   }
   context.log.warn(`Batch ${batch.id} was refused: ${messageOf(error)}`, { batch: batch.id, requests: batch.requestCount });
-  const endedAt = context.clock.now();
-  const duplicates = firstDuplicateLook({ launchAttempts: batch.launchAttempts + 1 }, endedAt);
-  const sweepAt = earliest(sweepAtEnd(context, batch, endedAt), duplicates);
-  await updateBatch(context, batch, { state: "failed", endedAt, error: refusal, ...sweepAtOf(sweepAt) });
-}
-
-/** Members without a result yet: some may leave a batch before it is sent. */
-function openMembers({ requestCount, counts }: BatchRecord): number {
-  return requestCount - counts.succeeded - counts.failed - counts.requeued - counts.cancelled;
-}
-
-function sweepAtOf(sweepAt: number | undefined): { sweepAt?: number } {
-  return sweepAt === undefined ? {} : { sweepAt };
+  const { launchAttempts } = batch;
+  await updateBatch(context, batch, { state: "failed", launchAttempts, error: refusal, ...endOf(context, batch) });
 }
 
 /** The member that a refusal names, by key or by position. */

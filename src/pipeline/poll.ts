@@ -1,14 +1,13 @@
 import { formatDuration } from "../core/duration.ts";
-import { serializeError, GembatchError } from "../core/errors.ts";
 import { laneName } from "../core/keys.ts";
 import { maxAgeMs, nextPollDelayMs } from "../core/polling.ts";
 import type { ProviderJob } from "../core/provider.ts";
 import { backoffMs } from "../core/retry.ts";
 import { scrub } from "../core/scrub.ts";
 import type { BatchRecord, BatchUpdate } from "../core/store.ts";
-import { settleAll } from "./settle.ts";
+import { noAnswer, settleAll, type EndState } from "./settle.ts";
 import { claimBatches, eachBatch, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
-import { sweepAtEnd } from "./sweep.ts";
+import { endOf } from "./sweep.ts";
 
 /** Jobs looked at by one advance. */
 const limit = 200;
@@ -158,21 +157,13 @@ async function waitOn(context: PipelineContext, batch: BatchRecord, job: Provide
   });
 }
 
-type EndState = "failed" | "expired" | "cancelled";
-
 /** A job that ended without answers: its requests go back to the queue as long as they have an attempt left. */
 async function takeBack(context: PipelineContext, batch: BatchRecord, state: EndState, why: string): Promise<void> {
   const now = context.clock.now();
-  const code = state === "expired" ? "request_expired" : state === "cancelled" ? "request_cancelled" : "request_failed";
-  const error = serializeError(
-    new GembatchError(code, `The request got no answer: ${why}.`, { retryable: true, details: { batch: batch.id } }),
-    code,
-  );
+  const error = noAnswer(batch, state, why);
   context.log.warn(`Batch ${batch.id}: ${why}; its ${batch.requestCount} requests are tried again.`, { batch: batch.id, job: batch.job });
   const availableAt = now + backoffMs(context.retry, 1, context.random);
   const jobFailed = state === "failed" && context.segregate;
   if (!(await settleAll(context, batch, { type: "retry", availableAt, error, ...(jobFailed ? { jobFailed } : {}) }))) return;
-  const endedAt = context.clock.now();
-  const sweepAt = sweepAtEnd(context, batch, endedAt);
-  await updateBatch(context, batch, { state, jobState: state, endedAt, error, ...(sweepAt === undefined ? {} : { sweepAt }) });
+  await updateBatch(context, batch, { state, jobState: state, error, ...endOf(context, batch) });
 }

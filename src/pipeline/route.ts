@@ -1,12 +1,11 @@
-import { GembatchError, serializeError } from "../core/errors.ts";
 import { parseRowKey } from "../core/keys.ts";
 import { outcomeOfMissing } from "../core/outcome.ts";
 import { ProviderError, type ProviderJob, type ResultRow } from "../core/provider.ts";
 import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
 import { resultOf, retryTimes, unanswered, type RetryTimes } from "./results.ts";
-import { settleAll, settleChars, settleChunk } from "./settle.ts";
+import { noAnswer, settleAll, settleChars, settleChunk, type EndState } from "./settle.ts";
 import { claimBatches, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
-import { sweepAtEnd } from "./sweep.ts";
+import { endOf } from "./sweep.ts";
 
 /** Outputs read side by side. */
 const concurrency = 2;
@@ -42,27 +41,19 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
     return;
   }
   if (!(await settleAll(context, batch, withoutLine(batch, retryAt)))) return;
-  await end(context, batch, endStates[batch.jobState ?? "succeeded"] ?? "completed");
+  await end(context, batch, earlyEnd(batch) ?? "completed");
 }
 
-/** How a batch ends whose output has been read. */
-const endStates: Partial<Record<NonNullable<BatchRecord["jobState"]>, "completed" | "failed" | "expired" | "cancelled">> = {
-  failed: "failed",
-  expired: "expired",
-  cancelled: "cancelled",
-};
+/** How the job ended, if it was not by success: then it has answered what it could. */
+function earlyEnd({ jobState }: BatchRecord): EndState | undefined {
+  return jobState === "failed" || jobState === "expired" || jobState === "cancelled" ? jobState : undefined;
+}
 
 /** What becomes of a request that the output has no line for: it is asked again. */
 function withoutLine(batch: BatchRecord, retryAt: RetryTimes): Extract<RequestResult, { type: "failed" | "retry" }> {
-  const state = batch.jobState ?? "succeeded";
-  if (state === "succeeded") return unanswered(outcomeOfMissing("the job's output has no line for it"), 1, retryAt);
-  // A job that ended early has answered what it could: nothing is missing from it.
-  const code = state === "expired" ? "request_expired" : state === "cancelled" ? "request_cancelled" : "request_failed";
-  const error = new GembatchError(code, `The request got no answer: its job ended ${state} before its turn.`, {
-    retryable: true,
-    details: { batch: batch.id },
-  });
-  return { type: "retry", availableAt: retryAt(1), error: serializeError(error, code) };
+  const state = earlyEnd(batch);
+  if (!state) return unanswered(outcomeOfMissing("the job's output has no line for it"), 1, retryAt);
+  return { type: "retry", availableAt: retryAt(1), error: noAnswer(batch, state, `its job ended ${state} before its turn`) };
 }
 
 /** `false`: the batch is not ours any more. */
@@ -117,8 +108,6 @@ async function takeBack(context: PipelineContext, batch: BatchRecord, why: strin
   await end(context, batch, "failed");
 }
 
-async function end(context: PipelineContext, batch: BatchRecord, state: "completed" | "failed" | "expired" | "cancelled"): Promise<void> {
-  const endedAt = context.clock.now();
-  const sweepAt = sweepAtEnd(context, batch, endedAt);
-  await updateBatch(context, batch, { state, endedAt, ...(sweepAt === undefined ? {} : { sweepAt }) });
+async function end(context: PipelineContext, batch: BatchRecord, state: EndState | "completed"): Promise<void> {
+  await updateBatch(context, batch, { state, ...endOf(context, batch) });
 }

@@ -1,5 +1,16 @@
+import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
 import type { BatchRecord, RequestResult } from "../core/store.ts";
 import type { PipelineContext } from "./stage.ts";
+
+/** How a job can end without success. */
+export type EndState = "failed" | "expired" | "cancelled";
+
+/** Why a request has no answer whose job ended so. */
+export function noAnswer(batch: BatchRecord, state: EndState, why: string): SerializedError {
+  const code = ({ failed: "request_failed", expired: "request_expired", cancelled: "request_cancelled" } as const)[state];
+  const error = new GembatchError(code, `The request got no answer: ${why}.`, { retryable: true, details: { batch: batch.id } });
+  return serializeError(error, code);
+}
 
 /** Requests settled by one transaction. */
 export const settleChunk = 1_000;

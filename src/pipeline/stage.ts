@@ -91,6 +91,16 @@ export function providerOf(context: PipelineContext, lane: Lane): Provider {
   return provider;
 }
 
+/** Jobs of the lane's provider that may be unfinished at the same time. */
+export function jobSlots(context: PipelineContext, lane: Lane): number {
+  return Math.min(context.batching.maxJobs, providerOf(context, lane).limits.maxJobs);
+}
+
+/** Members without a result yet. */
+export function openMembers({ requestCount, counts }: Pick<BatchRecord, "requestCount" | "counts">): number {
+  return requestCount - counts.succeeded - counts.failed - counts.requeued - counts.cancelled;
+}
+
 /** Claims batches in these states that are due, after giving back what is stranded. */
 export async function claimBatches(context: PipelineContext, states: BatchState[], limit: number): Promise<BatchRecord[]> {
   const { store, clock, worker, stranded } = context;

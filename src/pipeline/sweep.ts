@@ -12,16 +12,22 @@ const duplicateLooksMs = [60_000, 300_000, 900_000, 3_600_000, 4 * 3_600_000, 12
 const removalRetryMs = 600_000;
 const removalLimitMs = 48 * 3_600_000;
 
-/**
- * When a batch is first looked after once it has its job, or has none. A job can only have a duplicate if more than one attempt to create it may have been sent.
- */
-export function firstDuplicateLook(batch: Pick<BatchRecord, "launchAttempts">, intentAt: number): number | undefined {
-  return batch.launchAttempts > 1 ? intentAt + duplicateLooksMs[0]! : undefined;
+/** Whether more jobs of the batch than its own may exist: attempts that may have made one, beyond the one that made its own. */
+function mayHaveDuplicates({ launchAttempts, job }: Pick<BatchRecord, "launchAttempts" | "job">): boolean {
+  return launchAttempts > (job === undefined ? 0 : 1);
 }
 
-/** When a batch that ends now is looked after next: `sweepAt` of the very update that ends it, so that no crash leaves anything behind. */
-export function sweepAtEnd(context: PipelineContext, batch: BatchRecord, endedAt: number): number | undefined {
-  return earliest(batch.sweepAt, context.cleanupMs === undefined ? undefined : endedAt + context.cleanupMs);
+/** When duplicates are first looked for, part of the very update that makes them possible, so that no crash forgets it. */
+export function firstLook(batch: Pick<BatchRecord, "launchAttempts" | "job">, now: number): { sweepAt?: number } {
+  return mayHaveDuplicates(batch) ? { sweepAt: now + duplicateLooksMs[0]! } : {};
+}
+
+/** What every end of a batch sets: its time, and when what it left at the provider is looked after. */
+export function endOf(context: PipelineContext, batch: BatchRecord): { endedAt: number; sweepAt?: number } {
+  const endedAt = context.clock.now();
+  const cleanAt = context.cleanupMs === undefined ? undefined : endedAt + context.cleanupMs;
+  const sweepAt = earliest(batch.sweepAt, firstLook(batch, endedAt).sweepAt, cleanAt);
+  return { endedAt, ...(sweepAt === undefined ? {} : { sweepAt }) };
 }
 
 /**
@@ -70,14 +76,6 @@ async function sweep(context: PipelineContext, batch: BatchRecord): Promise<void
     batch: batch.id,
     update: { sweepAt: next ?? null, duplicateJobs, ...(cleanedAt === undefined ? {} : { cleanedAt }) },
   });
-}
-
-/**
- * Whether more jobs of the batch than its own may exist: more than one attempt may have been sent; or one was, and everybody left the batch before its job
- * turned up.
- */
-function mayHaveDuplicates({ launchAttempts, state, job }: BatchRecord): boolean {
-  return launchAttempts > 1 || (launchAttempts === 1 && state === "cancelled" && job === undefined);
 }
 
 /** Cancels every job with the batch's token that is not its own. Returns their names. */

@@ -116,6 +116,20 @@ describe("a job that the provider hid for longer than the settle window", () => 
     expect((await kit.gembatch.stats()).duplicateJobs).toBe(1);
   });
 
+  it.each(["throttled", "unavailable", "missing"] as const)(
+    "is not looked for after an attempt that was %s: it made nothing for certain",
+    async (failure) => {
+      const { kit, start } = singleKit({ cleanup: "never" });
+      await using _ = kit;
+      kit.provider.failNext("createJob", failure);
+      await start(2);
+      await kit.run();
+      await kit.advance("2d");
+      expect(kit.provider.calls.filter((call) => call === "findJobs")).toHaveLength(0);
+      expect((await kit.gembatch.batches.list()).items).toMatchObject([{ state: "completed", launchAttempts: 1 }]);
+    },
+  );
+
   it("is not looked for after a launch that was answered", async () => {
     const { kit, start } = singleKit({ cleanup: "never" });
     await using _ = kit;

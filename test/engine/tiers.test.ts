@@ -65,6 +65,36 @@ describe("direct tiers", () => {
     expect(directCalls(kit.provider.calls)).toBe(3);
   });
 
+  it("begins no call once its worker stops, and keeps the answers that are on their way", async () => {
+    const clock = new ManualClock();
+    const provider = new SteerableProvider({ clock, callMs: 5_000 });
+    const { kit, start } = singleKit({ clock, provider, tier: "standard", tiers: { standard: { perMinute: 10, concurrency: 100 } } });
+    await start(20);
+    await kit.advance("8s");
+    const begun = provider.directCalls.length;
+    expect(begun).toBeGreaterThan(0);
+    const stopped = kit.worker.stop();
+    await clock.advance(9_000);
+    await stopped;
+    await clock.advance(300_000);
+    expect(provider.directCalls).toHaveLength(begun);
+    expect((await kit.gembatch.stats()).requests.succeeded).toBe(begun);
+    await kit.gembatch.close();
+  });
+
+  it("keeps the answers of other calls when the key is refused in between", async () => {
+    const clock = new ManualClock();
+    const provider = new SteerableProvider({ clock, callMs: 5_000 });
+    const { kit, start } = singleKit({ clock, provider, tier: "standard", tiers: { standard: { perMinute: 1_000 } } });
+    await using _ = kit;
+    provider.failNext("callNow", "denied");
+    await start(4);
+    await kit.run();
+    expect((await kit.gembatch.stats()).runs.completed).toBe(4);
+    // Three were answered at once, and only the refused one is asked again.
+    expect(provider.directCalls).toHaveLength(4);
+  });
+
   it("keeps within the rate of the model", async () => {
     const { kit, start } = singleKit({ tier: "standard", tiers: { standard: { perMinute: 5, concurrency: 100 } } });
     await using _ = kit;

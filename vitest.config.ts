@@ -15,6 +15,7 @@ export default defineConfig({
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts", "examples/**/*.test.ts"],
     exclude: ["node_modules/**", "dist/**", "out/**", "bench/**"],
+    globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
     maxWorkers: Math.min(2, availableParallelism()),
     testTimeout: 20_000,

@@ -4,15 +4,16 @@
  * @module
  */
 export { Gembatch, type GembatchOptions } from "./client/gembatch.ts";
+export { defineConfig, type GembatchConfig } from "./client/config.ts";
 export { Chain, type StartManyOptions, type StartOptions } from "./client/chain.ts";
 export { RunHandle } from "./client/run-handle.ts";
 export type { MapItem, MapOptions, MapProgress } from "./client/map-runs.ts";
 export type { EmbedContentRequest, GenerateContentRequest, Handler, HandlerFunction, SubmitOptions } from "./client/submit.ts";
-export type { WorkerHandle } from "./client/worker-handle.ts";
+export type { WorkerHandle, WorkerStartOptions, WorkerStopOptions } from "./client/worker-handle.ts";
 export type { LaneRecord } from "./client/lists.ts";
 export type { RunSelection } from "./client/runs.ts";
 export type { CostDimension, CostLine, CostOptions } from "./client/costs.ts";
-export type { WebhookOptions } from "./client/connect.ts";
+export type { ProviderOption, WebhookOptions } from "./client/connect.ts";
 export type { Stats } from "./client/stats.ts";
 export type { BatchModels, CacheOptions, CallOptions, ChainContext, OnChange, TypedOptions } from "./chain/context.ts";
 export type { DefinitionOptions, HandlerOptions } from "./chain/definition.ts";

@@ -11,6 +11,7 @@ import { checkCallOptions, fromHeaders, toHeaders } from "./call-options.ts";
 import type { CallOptions } from "./context.ts";
 import { Registry } from "./definition.ts";
 import { parsePromptUrl } from "./prompt-url.ts";
+import { Providers } from "./providers.ts";
 import { Turn } from "./turn.ts";
 
 const settings = { seed: 20_260_903, numRuns: 200 };
@@ -36,7 +37,7 @@ async function callAll(
     ...{ id: "r1", kind: "chain", chain: "c", version: "", code: "", input: "null", epoch: 1, seq: 0, attempts: 0, priority: 0 },
     ...{ deadlineAt: undefined, usd: 0, reservedUsd: 0, createdAt: 0 },
   };
-  const definition = new Registry().add("chain", "c", async () => undefined);
+  const definition = new Registry(new Providers([provider])).add("chain", "c", async () => undefined);
   const host = {
     now: () => 0,
     maxEntries: 1_000,
@@ -346,6 +347,7 @@ describe("call options", () => {
       fc.constantFrom("k", "ключ 🧵", "a,b; c=%41", " spaces ", "#1", "a/b", "%"),
     ),
     onChange: fc.constantFrom("reuse", "redo", "fail"),
+    provider: fc.oneof(fc.string({ unit: "grapheme", minLength: 1 }), fc.constantFrom("gemini", "vertex eu", "%", "ключ")),
     priority: fc.integer({ min: -1_000_000, max: 1_000_000 }),
     retry: fc.record({ maxAttempts: fc.integer({ min: 1, max: 1_000 }) }),
     tier: fc.constantFrom(...tierChoices),
@@ -385,6 +387,8 @@ describe("call options", () => {
         expect(laneName({ ...lane, ...{ tier: undefined } })).toBe(laneName(plain.requests[0]!.request!.lane));
         expect(priority).toBe(given.priority ?? 0);
         if (given.key !== undefined) expect(requests[0]!.key).toMatch(/(?:^|\/)k:/);
+        // Prompts that name a provider are told apart from those that do not.
+        else if (given.provider !== undefined) expect(requests[0]!.key.split("/").at(-1)).not.toBe(plain.requests[0]!.key);
         else expect(requests[0]!.key.split("/").at(-1)).toBe(plain.requests[0]!.key);
       }),
       { ...settings, numRuns: 150 },
@@ -405,7 +409,7 @@ describe("call options", () => {
 
   it("of any kind are taken or refused by name", () => {
     const headers = fc.dictionary(
-      fc.constantFrom("key", "on-change", "priority", "max-attempts", "tier", "deadline", "cache"),
+      fc.constantFrom("key", "on-change", "provider", "priority", "max-attempts", "tier", "deadline", "cache"),
       fc.oneof(
         fc.stringMatching(/^[\x21-\x7e]{0,12}$/),
         fc.constantFrom("", ...notEncoded, "NaN", "1e99", "-1", "store; ttl=", "2026-13-01"),

@@ -12,7 +12,8 @@ import { turnStorage } from "./turn-scope.ts";
 export interface BatchFetchOptions {
   /** The turn whose run the prompts belong to; by default the one that the calling code runs in. */
   turn?: Turn;
-  providerFor: (api: PromptTarget["api"]) => Provider;
+  /** Whom a prompt goes to. */
+  providerFor: (call: CallOptions, turn: Turn, api: PromptTarget["api"]) => Provider;
   defaults: RequestDefaults;
   /**
    * How a failed request shows: `throw` the typed error (our own facade), or answer with a 400-class status (any SDK), which
@@ -47,7 +48,7 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
     try {
       const call = init?.headers === undefined && given === undefined ? {} : fromHeaders(headersOf(given, init));
       const text = typeof init?.body === "string" ? init.body : await bodyOf(given, init);
-      const provider = options.providerFor(target.api);
+      const provider = options.providerFor(call, turn, target.api);
       // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.
       const send = () => answer(turn, provider, target, text, call, options.defaults);
       const openBefore = turn.openWaits;

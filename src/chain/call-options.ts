@@ -5,7 +5,7 @@ import { tierChoices, type TierChoice } from "../core/tiers.ts";
 import type { CacheOptions, CallOptions } from "./context.ts";
 
 const prefix = "x-gembatch-";
-const known = ["key", "on-change", "priority", "max-attempts", "tier", "deadline", "cache"];
+const known = ["key", "on-change", "provider", "priority", "max-attempts", "tier", "deadline", "cache"];
 
 /** Call options as headers, the form in which they pass through any SDK. */
 export function toHeaders(options: CallOptions): Record<string, string> {
@@ -13,6 +13,7 @@ export function toHeaders(options: CallOptions): Record<string, string> {
   const headers: Record<string, string> = {};
   if (options.key !== undefined) headers[`${prefix}key`] = encodeURIComponent(options.key);
   if (options.onChange !== undefined) headers[`${prefix}on-change`] = options.onChange;
+  if (options.provider !== undefined) headers[`${prefix}provider`] = encodeURIComponent(options.provider);
   if (options.priority !== undefined) headers[`${prefix}priority`] = String(options.priority);
   if (options.retry?.maxAttempts !== undefined) headers[`${prefix}max-attempts`] = String(options.retry.maxAttempts);
   if (options.tier !== undefined) headers[`${prefix}tier`] = options.tier;
@@ -34,7 +35,10 @@ export function fromHeaders(headers: Headers): CallOptions {
     const name = header.slice(prefix.length);
     switch (name) {
       case "key":
-        options.key = fromKeyText(value);
+        options.key = fromEncoded(header, value);
+        break;
+      case "provider":
+        options.provider = fromEncoded(header, value);
         break;
       case "on-change":
         options.onChange = value as NonNullable<CallOptions["onChange"]>;
@@ -71,7 +75,7 @@ export function fromHeaders(headers: Headers): CallOptions {
 export function checkCallOptions(options: CallOptions): void {
   for (const name of ["schema", "repair"])
     if ((options as Record<string, unknown> | null)?.[name] !== undefined) refuseTyped(name, `Option ${name}`);
-  refuseUnknown(options, ["key", "onChange", "priority", "retry", "tier", "deadline", "cache"], "call options");
+  refuseUnknown(options, ["key", "onChange", "provider", "priority", "retry", "tier", "deadline", "cache"], "call options");
   if (options.key !== undefined && (typeof options.key !== "string" || options.key === "" || !options.key.isWellFormed())) {
     throw new GembatchError("invalid_option", `Option key must be a text, got ${describe(options.key)}.`);
   }
@@ -83,6 +87,7 @@ export function checkCallOptions(options: CallOptions): void {
       hint: "Without a key the prompt itself is the key, so an edited prompt is always asked anew.",
     });
   }
+  if (options.provider !== undefined) checkProviderName(options.provider, "provider");
   if (options.priority !== undefined) checkPriority(options.priority);
   if (options.retry !== undefined) {
     refuseUnknown(options.retry, ["maxAttempts"], "retry");
@@ -91,6 +96,11 @@ export function checkCallOptions(options: CallOptions): void {
   if (options.tier !== undefined) checkTier(options.tier);
   if (options.deadline !== undefined) checkDeadline(options.deadline);
   if (options.cache !== undefined) checkCache(options.cache);
+}
+
+export function checkProviderName(name: unknown, option: string): string {
+  if (typeof name === "string" && name !== "" && name.isWellFormed()) return name;
+  throw new GembatchError("invalid_option", `Option ${option} must be the name of a provider, got ${describe(name)}.`);
 }
 
 export function checkTier(tier: unknown): TierChoice {
@@ -132,12 +142,12 @@ function checkCache(cache: unknown): void {
   parseDuration(ttl, "cache.ttl");
 }
 
-function fromKeyText(text: string): string {
+function fromEncoded(header: string, text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new GembatchError("invalid_option", `Header ${prefix}key is not percent-encoded text.`, {
-      hint: "Write encodeURIComponent(key).",
+    throw new GembatchError("invalid_option", `Header ${header} is not percent-encoded text.`, {
+      hint: "Write encodeURIComponent(…).",
     });
   }
 }

@@ -28,6 +28,8 @@ export interface CallOptions {
     /** Tries in all. Default: `retry.maxAttempts` of the instance. */
     maxAttempts?: number;
   };
+  /** Whom it goes to: the name of a provider of this gembatch. Default: that of the chain, else what the URL of another SDK says, else the first one. */
+  provider?: string;
   /** The price class that it travels at. Default: that of the SDK's own `serviceTier`, else of the chain, else of the instance. */
   tier?: TierChoice;
   /**

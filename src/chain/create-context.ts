@@ -15,8 +15,10 @@ import { completeOutput, conversationOf, parseTypedOutput, repairKey, withConver
 
 /** What every context of a gembatch shares. */
 export interface ContextParts {
-  /** The official SDK's models on the batch fetch of the current turn. */
-  models: Models;
+  /** The official SDK's models of the provider of this name (default: the first one), on the batch fetch of the current turn. */
+  modelsOf: (provider: string | undefined) => Models;
+  /** The same for embeddings, in the form of the Gemini API whoever is asked: one request a content is what rows of embedding jobs hold. */
+  embeddingsOf: (provider: string | undefined) => Pick<Models, "embedContent">;
   /** The batch fetch for other SDKs, bound to one turn. */
   createFetch: (turn: Turn) => typeof globalThis.fetch;
   registry: Registry;
@@ -33,7 +35,7 @@ export function createContext(turn: Turn, parts: ContextParts): ChainContext {
   let log: Logger | undefined;
   return {
     get models() {
-      return (models ??= createModels(parts.models, turn));
+      return (models ??= createModels(parts, turn));
     },
     get fetch() {
       return (fetch ??= parts.createFetch(turn));
@@ -66,16 +68,22 @@ export function createContext(turn: Turn, parts: ContextParts): ChainContext {
   };
 }
 
-/** The official models with our options as a second argument; they travel to the fetch as headers. */
-function createModels(models: Models, turn: Turn): BatchModels {
-  const ask: Ask = (params, options) => callSdk(turn, () => models.generateContent(withOptions(params, options)));
+/**
+ * The official models with our options as a second argument; they travel to the fetch as headers. Each prompt is converted by the models of its own
+ * provider; what is no prompt goes to those of the chain.
+ */
+function createModels({ modelsOf, embeddingsOf }: Pick<ContextParts, "modelsOf" | "embeddingsOf">, turn: Turn): BatchModels {
+  const ofDefinition = turn.definition.provider;
+  const models = (options: CallOptions | undefined): Models => modelsOf(options?.provider ?? ofDefinition);
+  const ask: Ask = (params, options) => callSdk(turn, () => models(options).generateContent(withOptions(params, options)));
   const generateContent = (params: GenerateContentParameters, options?: CallOptions & Partial<TypedOptions<StandardSchemaV1>>) =>
     options?.schema === undefined ? ask(params, options) : askTyped(ask, params, { ...options, schema: options.schema });
   const own: Pick<BatchModels, "generateContent" | "generateContentStream" | "embedContent"> & { __proto__: Models } = {
-    __proto__: models,
+    __proto__: modelsOf(ofDefinition),
     generateContent: generateContent as BatchModels["generateContent"],
-    generateContentStream: (params, options) => callSdk(turn, () => models.generateContentStream(withOptions(params, options))),
-    embedContent: (params, options) => callSdk(turn, () => models.embedContent(withOptions(params, options))),
+    generateContentStream: (params, options) => callSdk(turn, () => models(options).generateContentStream(withOptions(params, options))),
+    embedContent: (params, options) =>
+      callSdk(turn, () => embeddingsOf(options?.provider ?? ofDefinition).embedContent(withOptions(params, options))),
   };
   return own as unknown as BatchModels;
 }

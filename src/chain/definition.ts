@@ -4,8 +4,9 @@ import { digest } from "../core/json.ts";
 import { checkType, parseCount, refuseUnknown } from "../core/options.ts";
 import type { RunKind, ChainVersions } from "../core/store.ts";
 import type { TierChoice } from "../core/tiers.ts";
-import { checkTier } from "./call-options.ts";
+import { checkProviderName, checkTier } from "./call-options.ts";
 import type { TypedOptions } from "./context.ts";
+import type { Providers } from "./providers.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
 import { parseTypedOutput, responseSchemaOf, type TypedOutput } from "./typed-output.ts";
 
@@ -19,6 +20,8 @@ export interface DefinitionOptions {
   accepts?: readonly string[];
   /** How often a turn that throws is tried in all. Default 1: the run fails and can be retried by hand. */
   maxAttempts?: number;
+  /** Whom its prompts go to: the name of a provider of this gembatch. Default: the first one. */
+  provider?: string;
   /** The price class of its prompts. Default: that of the instance. */
   tier?: TierChoice;
   /** When its runs are wanted to be done, counted from their start. A target: prompts that a job would not answer in time go to a faster tier. */
@@ -35,9 +38,10 @@ export interface Definition {
   version: string;
   accepts: readonly string[];
   maxAttempts: number;
+  provider: string | undefined;
   tier: TierChoice | undefined;
   deadlineMs: number | undefined;
-  /** Digest of version, source and a handler's schema: tells a deploy from non-determinism. */
+  /** Digest of version, source, provider and a handler's schema: tells a deploy from non-determinism. Each provider's SDK words requests in its own way. */
   code: string;
   /** What a handler's responses have to fit. */
   typed: TypedOutput | undefined;
@@ -48,6 +52,11 @@ export interface Definition {
 /** All chains and handlers of one gembatch, by name. A name is what survives a deploy. */
 export class Registry {
   readonly #definitions = new Map<string, Definition>();
+  readonly #providers: Providers;
+
+  constructor(providers: Providers) {
+    this.#providers = providers;
+  }
 
   add(kind: RunKind, name: unknown, fn: unknown, options: HandlerOptions = {}): Definition {
     if (typeof name !== "string" || name.trim() === "") {
@@ -59,7 +68,7 @@ export class Registry {
       throw new GembatchError("invalid_argument", `The ${kind} "${name}" needs a function, got ${describe(fn)}.`);
     }
     const ofHandlers = kind === "handler" ? ["schema", "repair"] : [];
-    refuseUnknown(options, ["version", "accepts", "maxAttempts", "tier", "deadline", ...ofHandlers], `${kind}("${name}")`);
+    refuseUnknown(options, ["version", "accepts", "maxAttempts", "provider", "tier", "deadline", ...ofHandlers], `${kind}("${name}")`);
     const present = this.#definitions.get(name);
     if (present) {
       throw new GembatchError("duplicate_name", `The name "${name}" is already taken by a ${present.kind}.`, {
@@ -71,6 +80,8 @@ export class Registry {
     if (!Array.isArray(accepts) || !accepts.every((item) => typeof item === "string")) {
       throw new GembatchError("invalid_option", `Option ${kind}("${name}").accepts must be a list of versions, got ${describe(accepts)}.`);
     }
+    if (options.provider !== undefined) checkProviderName(options.provider, `${kind}("${name}").provider`);
+    const provider = this.#providers.choose({ ofDefinition: options.provider });
     const typed = parseTyped(options);
     const definition: Definition = {
       kind,
@@ -78,9 +89,10 @@ export class Registry {
       version,
       accepts,
       maxAttempts: options.maxAttempts === undefined ? 1 : parseCount(options.maxAttempts, `${kind}("${name}").maxAttempts`),
+      provider: options.provider,
       tier: options.tier === undefined ? undefined : checkTier(options.tier),
       deadlineMs: options.deadline === undefined ? undefined : parseDuration(options.deadline, `${kind}("${name}").deadline`),
-      code: digest(`${version}\n${Function.prototype.toString.call(fn)}${typed ? schemaText(typed.schema) : ""}`),
+      code: digest(`${version}\n${Function.prototype.toString.call(fn)}\n${provider.name}${typed ? schemaText(typed.schema) : ""}`),
       typed,
       fn: fn as Definition["fn"],
     };

@@ -2,7 +2,6 @@ import { GembatchError, deserializeError } from "../core/errors.ts";
 import { estimateTokens } from "../core/estimate.ts";
 import { parseDuration } from "../core/duration.ts";
 import { canonicalJson, digest } from "../core/json.ts";
-import { laneCall } from "../core/keys.ts";
 import { estimateUsd, outputLimitOf, type Price } from "../core/pricing.ts";
 import type { Lane, Method, Provider } from "../core/provider.ts";
 import type { Entry, NewRequest } from "../core/store.ts";
@@ -39,34 +38,53 @@ export interface RequestScope extends RequestDefaults {
 /** How long a shared answer is used if nothing is said. */
 const defaultCacheTtl = "1d";
 
-export interface PreparedRequest {
-  /** Identifies the prompt by its content. */
+/** What tells a prompt from others. */
+interface IdentifiedPrompt {
+  /** Identifies it within its scope, by its content or by its `key`. */
   base: string;
+  /** Digest of its content, whatever its `key`. */
   fingerprint: string;
-  request: NewRequest;
+  call: Lane;
+  serviceTier: unknown;
+  /** REST, as it is sent. */
+  body: Record<string, unknown>;
+  canonical: string;
 }
 
-/** Validates a prompt, sizes it and gives it its key. Throws what no retry can mend. */
-export function prepareRequest(prompt: Prompt, scope: RequestScope): PreparedRequest {
-  const { provider, method, options } = prompt;
+/**
+ * Gives a prompt its key. The provider is part of it only if the prompt names one: when the configuration changes to another default provider, runs find the
+ * answers that they have, while equal prompts to two named providers are two.
+ */
+export function identifyPrompt({ provider, model, method, text, options }: Prompt): IdentifiedPrompt {
   // The tier is the lane's, and so is the model: neither belongs into a batch row.
-  const { serviceTier, model: _model, ...body } = parseBody(prompt.text);
-  const tier = options.tier ?? tierOf(serviceTier) ?? scope.tier;
-  const call: Lane = { provider: provider.name, model: provider.normalizeModel(prompt.model), method };
-  const lane = atTier(call, tierFor(method, tier));
+  const { serviceTier, model: _model, ...body } = parseBody(text);
+  const call: Lane = { provider: provider.name, model: provider.normalizeModel(model), method };
   const canonical = canonicalJson(body);
+  const fingerprint = digest(`${namedProvider(options)}${call.model}:${method}\n${canonical}`);
+  // Behind a "#" stands the count of a key that is asked more than once.
+  const base = options.key === undefined ? fingerprint : `k:${options.key.replaceAll(/[%#]/g, encodeURIComponent)}`;
+  return { base, fingerprint, call, serviceTier, body, canonical };
+}
+
+const namedProvider = ({ provider }: CallOptions): string => (provider === undefined ? "" : `${provider}\n`);
+
+/** Validates a prompt, sizes it and finds its lane. Throws what no retry can mend. */
+export function toRequest(prompt: Prompt, identified: IdentifiedPrompt, scope: RequestScope): NewRequest {
+  const { provider, method, options } = prompt;
+  const { body, canonical, fingerprint } = identified;
+  const tier = tierFor(method, options.tier ?? tierOf(identified.serviceTier) ?? scope.tier);
   const bytes = Buffer.byteLength(canonical);
   if (bytes > provider.limits.maxRequestBytes) {
     throw new GembatchError(
       "request_too_large",
-      `A request of ${bytes} bytes for ${lane.model} is over the limit of ${provider.limits.maxRequestBytes}.`,
+      `A request of ${bytes} bytes for ${identified.call.model} is over the limit of ${provider.limits.maxRequestBytes}.`,
       {
         hint: "Upload large media once and refer to them by URI, or split the prompt.",
         details: { bytes, limit: provider.limits.maxRequestBytes },
       },
     );
   }
-  const fingerprint = digest(`${laneCall(lane)}\n${canonical}`);
+  const lane = laneOf(provider, atTier(identified.call, tier), body);
   const tokens = estimateTokens(canonical);
   const maxOutputTokens = outputLimitOf(body);
   const usd = estimateUsd(
@@ -76,23 +94,24 @@ export function prepareRequest(prompt: Prompt, scope: RequestScope): PreparedReq
   );
   const deadlineAt = deadlineOf(options.deadline, scope);
   return {
-    // Behind a "#" stands the count of a key that is asked more than once.
-    base: options.key === undefined ? fingerprint : `k:${options.key.replaceAll(/[%#]/g, encodeURIComponent)}`,
-    fingerprint,
-    request: {
-      lane,
-      body: JSON.stringify(body),
-      bytes,
-      tokens,
-      ...(usd === undefined ? {} : { usd }),
-      priority: options.priority ?? scope.priority,
-      maxAttempts: options.retry?.maxAttempts ?? scope.maxAttempts,
-      ...(deadlineAt === undefined ? {} : { deadlineAt }),
-      ...(options.cache?.scope === "store"
-        ? { cache: { key: fingerprint, ttlMs: parseDuration(options.cache.ttl ?? defaultCacheTtl, "cache.ttl") } }
-        : {}),
-    },
+    lane,
+    body: JSON.stringify(body),
+    bytes,
+    tokens,
+    ...(usd === undefined ? {} : { usd }),
+    priority: options.priority ?? scope.priority,
+    maxAttempts: options.retry?.maxAttempts ?? scope.maxAttempts,
+    ...(deadlineAt === undefined ? {} : { deadlineAt }),
+    ...(options.cache?.scope === "store"
+      ? { cache: { key: fingerprint, ttlMs: parseDuration(options.cache.ttl ?? defaultCacheTtl, "cache.ttl") } }
+      : {}),
   };
+}
+
+/** The lane with its shape. The provider sees the tier: what is called directly need not be fit for a job. */
+function laneOf(provider: Provider, lane: Lane, body: Readonly<Record<string, unknown>>): Lane {
+  const shape = provider.checkRequest?.(lane, body).shape;
+  return shape === undefined ? lane : { ...lane, shape };
 }
 
 /** The tier that a request body of the SDK names, in any spelling of the service. */
@@ -112,17 +131,16 @@ function tierFor(method: Method, tier: TierChoice): TierChoice {
  */
 export function sendPrompt(turn: Turn, prompt: Prompt, defaults: RequestDefaults): Promise<string> {
   const { text, model, method, options } = prompt;
-  // A prompt without a name is recognised by the digest of its very text, which is cheaper than the canonical one and enough at a replay.
-  const raw = options.key === undefined ? digest(`${model}:${method}\n${text}`) : undefined;
+  // A prompt without a key is recognised by the digest of its very text, which is cheaper than the canonical one and enough at a replay.
+  const raw = options.key === undefined ? digest(`${namedProvider(options)}${model}:${method}\n${text}`) : undefined;
   const known = raw === undefined ? undefined : turn.baseOf(raw);
-  if (known !== undefined) {
-    const create = () => ({ entry: { request: prepareRequest(prompt, scopeOf(turn, defaults)).request } });
-    if (options.cache?.scope === "run") return turn.waitOnce(known, () => turn.wait("request", known, raw!, create)).then(answerText);
-    return turn.wait("request", known, raw!, create).then(answerText);
-  }
-  const { base, fingerprint, request } = prepareRequest(prompt, scopeOf(turn, defaults));
+  let identified: IdentifiedPrompt | undefined;
+  const identify = () => (identified ??= identifyPrompt(prompt));
+  const base = known ?? identify().base;
+  // Only a prompt that is new to the run has to be one that can be sent: the others were.
+  const create = () => ({ entry: { request: toRequest(prompt, identify(), scopeOf(turn, defaults)) } });
   const onChange = raw === undefined ? (options.onChange ?? "reuse") : undefined;
-  const wait = () => turn.wait("request", base, raw ?? fingerprint, () => ({ entry: { request } }), onChange);
+  const wait = () => turn.wait("request", base, raw ?? identify().fingerprint, create, onChange);
   return (options.cache?.scope === "run" ? turn.waitOnce(base, wait) : wait()).then(answerText);
 }
 

@@ -139,6 +139,8 @@ export function withConversation(params: GenerateContentParameters, contents: re
 /** A prompt that was submitted to a handler. */
 export interface SubmittedPrompt {
   model: string;
+  /** Who answered it; repairs are asked there, too. */
+  provider?: string;
   /** REST. */
   body: { contents: Content[] };
 }
@@ -151,9 +153,15 @@ export async function completeSubmitted(
   load: () => Promise<SubmittedPrompt>,
 ): Promise<TypedResponse<StandardSchemaV1>> {
   return completeOutput(response as GenerateContentResponse, typed, async (turns, tries) => {
-    const { model, body } = await load();
+    const { model, provider, body } = await load();
     // The SDK sends `extraBody` as it is, and `contents` of its own there is none.
     const extraBody = { ...body, contents: [...body.contents, ...turns] };
-    return models.generateContent({ model, contents: "-", config: { httpOptions: { extraBody } } }, { key: repairKey("", turns, tries) });
+    return models.generateContent(
+      { model, contents: "-", config: { httpOptions: { extraBody } } },
+      {
+        key: repairKey("", turns, tries),
+        ...(provider === undefined ? {} : { provider }),
+      },
+    );
   });
 }

@@ -1,20 +1,22 @@
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { defaultStoreUrl } from "../client/connect.ts";
 import { GembatchError } from "../core/errors.ts";
 import { runTransitions } from "../core/states.ts";
 import { runEmulatorCommand } from "../emulator.ts";
 import { Gembatch, type CostDimension, type RunRecord } from "../index.ts";
+import { loadConfig } from "./config.ts";
 import { batchesText, costsText, lanesText, runsText, statusText } from "./text.ts";
+import { runWorkerCommand } from "./worker.ts";
 
 const help = `gembatch: LLM prompt chains at batch prices
 
 Usage
+  gembatch worker               runs the chains of gembatch.config.ts; --help for its options
   gembatch status               how runs, requests and batches stand, with tokens and money
   gembatch runs                 the newest runs; --state failed, --chain NAME, --limit N
   gembatch batches              the newest batches and their jobs; --held
   gembatch lanes                the queues, and why one of them waits
-  gembatch costs                what answers cost; --by day,chain,model,tier --since 2026-12-01
+  gembatch costs                what answers cost; --by day,chain,provider,model,tier --since 2026-12-01
   gembatch retry ID...          let held and failed runs go on from where they stopped; --afresh from their start
   gembatch cancel ID...         end runs; what is in a job is paid and ignored; --tree with all that they started
   gembatch hold ID...           stop runs until they are retried
@@ -23,7 +25,8 @@ Usage
   gembatch emulator             a local server that speaks the Gemini batch API; --help for its options
 
 Options
-  --store URL    default: GEMBATCH_STORE, else sqlite:.gembatch/gembatch.db
+  --store URL    default: the store of the config, else GEMBATCH_STORE, else sqlite:.gembatch/gembatch.db
+  --config FILE  default: gembatch.config.ts, .mts, .js or .mjs in this folder, if there is one
   --json         machine-readable output
   --help, --version
 `;
@@ -33,7 +36,7 @@ export async function runCli(args: string[], out: (text: string) => void = (text
   const [command, ...rest] = args;
   if (command === "emulator") return runEmulatorCommand(rest);
   try {
-    return await runStoreCommand(args, out);
+    return command === "worker" ? await runWorkerCommand(rest, out) : await runStoreCommand(args, out);
   } catch (error) {
     const usage = error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
     process.stderr.write(`gembatch: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -48,6 +51,7 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
     allowPositionals: true,
     options: {
       store: { type: "string" },
+      config: { type: "string" },
       json: { type: "boolean" },
       state: { type: "string" },
       chain: { type: "string" },
@@ -72,8 +76,8 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
     return values.help ? 0 : 2;
   }
   const state = checkState(values.state);
-  checkStoreExists(values.store ?? process.env["GEMBATCH_STORE"] ?? defaultStoreUrl);
-  await using gembatch = new Gembatch({ ...(values.store === undefined ? {} : { store: values.store }), autoWorker: false });
+  await using gembatch = await openGembatch(values);
+  checkStoreExists(gembatch.info.store);
   const show = (value: unknown, text: string) => out(values.json ? `${JSON.stringify(value)}\n` : text);
   const limit = values.limit === undefined ? 20 : Number(values.limit);
   switch (command) {
@@ -140,6 +144,14 @@ async function runStoreCommand(args: string[], out: (text: string) => void): Pro
     default:
       throw new GembatchError("invalid_option", `Unknown command "${command}".`, { hint: "gembatch --help lists them." });
   }
+}
+
+/** The instance of the config, unless a store is named. */
+async function openGembatch({ store, config: file }: { store?: string; config?: string }): Promise<Gembatch> {
+  if (store !== undefined && file !== undefined)
+    throw new GembatchError("invalid_option", "--store and --config exclude each other: a config names its store.");
+  const config = store === undefined ? await loadConfig(file) : undefined;
+  return config?.gembatch ?? new Gembatch({ ...(store === undefined ? {} : { store }), autoWorker: false });
 }
 
 function checkState(state: string | undefined): RunRecord["state"] | undefined {

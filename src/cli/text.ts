@@ -31,7 +31,7 @@ export function batchesText(batches: readonly BatchRecord[]): string {
     ["batch", "model", "state", "requests", "job", "took"],
     batches.map((batch) => [
       batch.id,
-      batch.lane.model,
+      `${batch.lane.provider}/${batch.lane.model}`,
       batch.held ? "held" : batch.state,
       String(batch.requestCount),
       batch.job ?? "",
@@ -57,7 +57,7 @@ export function lanesText(lanes: readonly LaneRecord[]): string {
 export function costsText(lines: readonly CostLine[]): string {
   const [first] = lines;
   if (first === undefined) return "No answers.\n";
-  const by = (["day", "chain", "model", "tier"] as const).filter((dimension) => first[dimension] !== undefined);
+  const by = (["day", "chain", "provider", "model", "tier"] as const).filter((dimension) => first[dimension] !== undefined);
   return table(
     [...by, "answers", "tokens in", "tokens out", "cost", "standard tier", "unpriced"],
     lines.map((line) => [

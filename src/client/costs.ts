@@ -5,9 +5,9 @@ import { laneTier } from "../core/tiers.ts";
 import { addUsage, noUsage, type Usage } from "../core/usage.ts";
 
 /** What costs can be told apart by. */
-export type CostDimension = "day" | "chain" | "model" | "tier";
+export type CostDimension = "day" | "chain" | "provider" | "model" | "tier";
 
-const dimensions: readonly CostDimension[] = ["day", "chain", "model", "tier"];
+const dimensions: readonly CostDimension[] = ["day", "chain", "provider", "model", "tier"];
 
 export interface CostOptions {
   /** One line for each value, or combination of values. Default: one line for everything. */
@@ -21,6 +21,7 @@ export interface CostOptions {
 export interface CostLine {
   day?: string;
   chain?: string;
+  provider?: string;
   model?: string;
   tier?: string;
   answers: number;
@@ -66,6 +67,8 @@ function valueOf(row: SpendRow, dimension: CostDimension): string {
       return row.day;
     case "chain":
       return row.chain;
+    case "provider":
+      return row.lane.provider;
     case "model":
       return row.lane.model;
     case "tier":

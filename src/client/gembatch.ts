@@ -8,17 +8,18 @@ import type { PayloadCodec } from "../core/codec.ts";
 import { describe, GembatchError } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
 import { checkMethods, checkSignal, checkType, refuseUnknown } from "../core/options.ts";
-import type { Provider } from "../core/provider.ts";
+import type { PayloadOptions } from "../core/payload-store.ts";
 import type { Store } from "../core/store.ts";
 import { resolveSettings, settingsOptions, type SettingsOptions } from "../worker/settings.ts";
 import { Chain, checkRunId } from "./chain.ts";
-import { connectProvider, connectStore, connectWebhook, type WebhookOptions } from "./connect.ts";
+import { connectProviders, connectStore, connectWebhook, describeStore, type ProviderOption, type WebhookOptions } from "./connect.ts";
 import { consoleLogger, isLogLevel, type LogLevel } from "./console-logger.ts";
 import { readCosts, type CostLine, type CostOptions } from "./costs.ts";
 import { Batches, Lanes, Requests } from "./lists.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Runs } from "./runs.ts";
 import { Session } from "./session.ts";
+import { SharedClock } from "./shared-clock.ts";
 import { readStats, type Stats } from "./stats.ts";
 import {
   submit,
@@ -29,15 +30,20 @@ import {
   type SubmitOptions,
 } from "./submit.ts";
 import { systemClock, systemRandom } from "./system-clock.ts";
-import { WorkerHandle } from "./worker-handle.ts";
+import { WorkerHandle, type WorkerStartOptions } from "./worker-handle.ts";
 
 export interface GembatchOptions extends SettingsOptions {
-  /** `sqlite:PATH`, or a store object. Default: `GEMBATCH_STORE`, else `sqlite:.gembatch/gembatch.db`. */
+  /** `sqlite:PATH`, `postgres://…`, or a store object. Default: `GEMBATCH_STORE`, else `sqlite:.gembatch/gembatch.db`. */
   store?: string | Store;
-  /** `gemini`, or a provider object such as `gemini({ … })`. Default: `GEMBATCH_PROVIDER`, else `gemini` with `GEMINI_API_KEY`. */
-  provider?: string | Provider;
+  /**
+   * `gemini`, `vertex`, a provider object such as `gemini({ … })`, or a list of these: prompts go to the first one unless they, their chain or their URL say otherwise. Default:
+   * `GEMBATCH_PROVIDER`, else `gemini` with `GEMINI_API_KEY`.
+   */
+  provider?: ProviderOption;
   /** Encodes prompts, answers, inputs and outputs before they reach the store, e.g. to encrypt them. Ids, keys, states and times stay in clear. */
   codec?: PayloadCodec;
+  /** Where prompts, answers, inputs and outputs lie that are too large for rows, e.g. `{ store: filePayloads({ path }) }` of `gembatch/payloads`. Default: in the store. */
+  payloads?: PayloadOptions;
   /** `false` is silent; a level writes lines from there up to stderr. Default: `GEMBATCH_LOG`, else `warn`. */
   logger?: false | LogLevel | Logger;
   /** Whether awaiting a result starts a worker in this process if there is none. Default true. */
@@ -48,7 +54,7 @@ export interface GembatchOptions extends SettingsOptions {
   random?: Random;
 }
 
-const known = ["store", "provider", "codec", "logger", "autoWorker", "clock", "random", ...settingsOptions];
+const known = ["store", "provider", "codec", "payloads", "logger", "autoWorker", "clock", "random", ...settingsOptions];
 
 /**
  * Prompt chains at batch prices. Describe the work with `chain()` and `handler()`, begin it with `start()`, `map()` and `submit()`; a worker groups
@@ -60,21 +66,25 @@ export class Gembatch implements AsyncDisposable {
   readonly batches: Batches;
   readonly lanes: Lanes;
   readonly #session: Session;
+  readonly #storeText: string;
 
   constructor(options: GembatchOptions = {}) {
     if (typeof options !== "object" || options === null)
       throw new GembatchError("invalid_option", `Options must be an object, got ${describe(options)}.`);
     refuseUnknown(options, known, "");
     const log = resolveLogger(options.logger);
+    const clock = checkMethods(options.clock, ["now", "monotonic", "sleep"], "clock") ?? new SharedClock(systemClock);
+    const random = checkMethods(options.random, ["next"], "random") ?? systemRandom;
     this.#session = new Session({
-      store: connectStore(options.store, process.env, options.codec, log),
-      provider: connectProvider(options.provider, process.env),
-      clock: checkMethods(options.clock, ["now", "monotonic", "sleep"], "clock") ?? systemClock,
-      random: checkMethods(options.random, ["next"], "random") ?? systemRandom,
+      store: connectStore(options.store, process.env, options, { clock, random, log }),
+      providers: connectProviders(options.provider, process.env),
+      clock,
+      random,
       log,
       settings: resolveSettings(options),
       autoWorker: checkType(options.autoWorker, "boolean", "autoWorker") ?? true,
     });
+    this.#storeText = describeStore(options.store, process.env);
     this.runs = new Runs(this.#session);
     this.requests = new Requests(this.#session);
     this.batches = new Batches(this.#session);
@@ -127,8 +137,19 @@ export class Gembatch implements AsyncDisposable {
   }
 
   /** A worker of this process, to start, stop or tick. A script that awaits results needs none. */
-  worker(): WorkerHandle {
-    return new WorkerHandle(this.#session);
+  worker(options: WorkerStartOptions = {}): WorkerHandle {
+    return new WorkerHandle(this.#session, options);
+  }
+
+  /** What this gembatch works with, in words for people: its store without anything secret, and the names of its providers, chains and handlers. */
+  get info(): { store: string; providers: string[]; chains: string[]; handlers: string[] } {
+    const { registry, parts } = this.#session;
+    return {
+      store: this.#storeText,
+      providers: parts.providers.names,
+      chains: registry.names("chain"),
+      handlers: registry.names("handler"),
+    };
   }
 
   /** Works until nothing is left that can go on by itself. Held runs do not count. */

@@ -1,16 +1,18 @@
 import { hostname } from "node:os";
-import { AsyncLocalStorage } from "node:async_hooks";
-import { createBatchFetch } from "../chain/batch-fetch.ts";
+import { createBatchFetch, type BatchFetchOptions } from "../chain/batch-fetch.ts";
 import { Registry } from "../chain/definition.ts";
+import type { Providers } from "../chain/providers.ts";
 import type { RequestDefaults } from "../chain/requests.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { GembatchError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import type { Provider } from "../core/provider.ts";
-import { ProviderError } from "../core/provider.ts";
+import { ProviderError, type Provider } from "../core/provider.ts";
 import type { Store } from "../core/store.ts";
 import type { Settings } from "../worker/settings.ts";
 import { Worker } from "../worker/worker.ts";
+import { createEmbeddings } from "./connect.ts";
+import { createResponder, modelsByProvider } from "./responder.ts";
+import { SharedClock } from "./shared-clock.ts";
 import { StartGroup } from "./start-group.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -19,7 +21,7 @@ const idlePollMs = 100;
 
 export interface SessionParts {
   store: Store;
-  provider: Provider;
+  providers: Providers;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -31,7 +33,7 @@ export interface SessionParts {
 /** What the faces of one gembatch share: its parts, opened once; its workers; who waits for what. */
 export class Session {
   readonly parts: SessionParts;
-  readonly registry = new Registry();
+  readonly registry: Registry;
   readonly waiters: Waiters;
   readonly starts: StartGroup;
   readonly #workers = new Set<Worker>();
@@ -41,6 +43,7 @@ export class Session {
 
   constructor(parts: SessionParts) {
     this.parts = parts;
+    this.registry = new Registry(parts.providers);
     this.waiters = new Waiters(parts.store, parts.clock);
     this.starts = new StartGroup(
       async () => this.store(),
@@ -73,7 +76,7 @@ export class Session {
   /** Somebody heard that a job ended: every worker of the store looks at its jobs now. */
   async hasten(): Promise<void> {
     const store = await this.store();
-    await store.hastenBatches({ now: this.parts.clock.now(), providers: [this.parts.provider.name] });
+    await store.hastenBatches({ now: this.parts.clock.now(), providers: this.parts.providers.names });
     this.wake();
   }
 
@@ -105,46 +108,47 @@ export class Session {
     }
   }
 
-  createWorker(): Worker {
-    const { store, provider, clock, random, log, settings } = this.parts;
+  createWorker(concurrency = this.parts.settings.run.concurrency): Worker {
+    const { store, providers, clock, random, log } = this.parts;
+    const settings = { ...this.parts.settings, run: { ...this.parts.settings.run, concurrency } };
+    const fetchTo = (fetch: Omit<BatchFetchOptions, "defaults" | "passThrough">) =>
+      createBatchFetch({ ...fetch, defaults: this.defaults, passThrough: globalThis.fetch });
+    const ofFacade = (provider: Provider) =>
+      fetchTo({ providerFor: (call) => (call.provider === undefined ? provider : providers.get(call.provider)), failures: "throw" });
+    const modelsOf = modelsByProvider((provider) => provider.createModels(ofFacade(provider)));
+    const embeddingsOf = modelsByProvider((provider) => createEmbeddings(ofFacade(provider)));
+    const named = (name: string | undefined) => (name === undefined ? providers.default : providers.get(name));
     const worker: Worker = new Worker({
       store,
-      providers: new Map([[provider.name, provider]]),
+      providers: providers.byName,
       clock,
       random,
       log,
       settings,
       run: {
-        models: provider.createModels(
-          createBatchFetch({
-            providerFor: () => provider,
-            defaults: this.defaults,
-            failures: "throw",
-            passThrough: globalThis.fetch,
-          }),
-        ),
+        modelsOf: (name) => modelsOf(named(name)),
+        embeddingsOf: (name) => embeddingsOf(named(name)),
         createFetch: (turn) =>
-          createBatchFetch({
+          fetchTo({
             turn,
-            providerFor: () => provider,
-            defaults: this.defaults,
+            providerFor: (call, { definition }, api) => providers.choose({ named: call.provider, ofDefinition: definition.provider, api }),
             failures: "respond",
-            passThrough: globalThis.fetch,
           }),
         registry: this.registry,
         log,
-        toResponse: createResponder(provider),
+        toResponse: createResponder(providers, store),
       },
       host: { name: hostname(), pid: process.pid },
       onEnd: (run) => this.waiters.notify(run),
       onTrouble: (error) => this.#trouble(error),
+      ...(clock instanceof SharedClock ? { onStoreTime: (time, startedAt, endedAt) => clock.follow(time, startedAt, endedAt) } : {}),
     });
     this.#workers.add(worker);
     return worker;
   }
 
-  async stopWorker(worker: Worker): Promise<void> {
-    await worker.stop();
+  async stopWorker(worker: Worker, limitMs?: number): Promise<void> {
+    await worker.stop(limitMs);
     this.#workers.delete(worker);
   }
 
@@ -160,7 +164,7 @@ export class Session {
         await this.#opening.catch(() => {});
         await this.parts.store.close();
       }
-      await this.parts.provider.close();
+      await Promise.all([...this.parts.providers.byName.values()].map(async (provider) => provider.close()));
     })();
     return this.#closing;
   }
@@ -197,18 +201,4 @@ function asTrouble(error: Error): GembatchError | undefined {
   if (error.code === "budget_exceeded" || error.code === "batch_held") return error;
   // A store that is busy for the moment is no news.
   return error.code.startsWith("store_") && error.code !== "store_locked" ? error : undefined;
-}
-
-/** Turns stored REST responses into the official SDK's response objects by letting the SDK itself "fetch" them. */
-function createResponder(provider: Provider): (text: string) => Promise<unknown> {
-  const stored = new AsyncLocalStorage<string>();
-  const models = provider.createModels(async () => new Response(stored.getStore(), { headers: { "content-type": "application/json" } }));
-  return async (text) => {
-    const body = JSON.parse(text) as { embedding?: unknown };
-    if (body.embedding !== undefined) {
-      return stored.run(JSON.stringify({ embeddings: [body.embedding] }), () => models.embedContent({ model: "stored", contents: "-" }));
-    }
-    // `automaticContinuation` would ask for the rest of a cut answer, and get the same one for ever.
-    return stored.run(text, () => models.generateContent({ model: "stored", contents: "-", config: { automaticContinuation: false } }));
-  };
 }

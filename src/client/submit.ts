@@ -10,7 +10,7 @@ import type {
 import { checkCallOptions } from "../chain/call-options.ts";
 import type { CallOptions, ChainContext } from "../chain/context.ts";
 import type { Definition, Registry } from "../chain/definition.ts";
-import { prepareRequest, scopeOf } from "../chain/requests.ts";
+import { identifyPrompt, scopeOf, toRequest } from "../chain/requests.ts";
 import { withRestSchema } from "../chain/typed-output.ts";
 import { turnStorage } from "../chain/turn-scope.ts";
 import { timeOrderedId } from "../core/clock.ts";
@@ -76,15 +76,17 @@ export async function submit(
   checkCallOptions(callOptions);
   const definition = handlerDefinition(session.registry, handler);
   const turn = turnStorage.getStore()?.turn;
-  const { provider } = session.parts;
-  const prepared = prepareRequest(
-    {
-      provider,
-      model: checkModel(model),
-      method: methodOf(request),
-      text: toJson(typedRequest(definition, request), "The request"),
-      options: callOptions,
-    },
+  const prompt = {
+    provider: session.parts.providers.choose({ named: callOptions.provider, ofDefinition: definition.provider }),
+    model: checkModel(model),
+    method: methodOf(request),
+    text: toJson(typedRequest(definition, request), "The request"),
+    options: callOptions,
+  };
+  const identified = identifyPrompt(prompt);
+  const prepared = toRequest(
+    prompt,
+    identified,
     turn ? scopeOf(turn, session.defaults) : { ...session.defaults, priority: 0, deadlineAt: undefined, now: session.parts.clock.now() },
   );
   const input = toJson(params, `The params of handler "${definition.name}"`);
@@ -94,10 +96,10 @@ export async function submit(
     chain: definition.name,
     version: definition.version,
     input,
-    fingerprint: digest(`${definition.name}\n${prepared.fingerprint}\n${input}`),
-    priority: prepared.request.priority,
-    ...(prepared.request.deadlineAt === undefined ? {} : { deadlineAt: prepared.request.deadlineAt }),
-    request: { key: prepared.base, kind: "request", fingerprint: prepared.fingerprint, request: prepared.request },
+    fingerprint: digest(`${definition.name}\n${identified.fingerprint}\n${input}`),
+    priority: prepared.priority,
+    ...(prepared.deadlineAt === undefined ? {} : { deadlineAt: prepared.deadlineAt }),
+    request: { key: identified.base, kind: "request", fingerprint: identified.fingerprint, request: prepared },
   };
   if (turn) {
     const base = `submit:${digest(`${run.fingerprint}\n${givenId ?? ""}`)}`;

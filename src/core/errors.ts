@@ -44,6 +44,8 @@ export type GembatchErrorCode =
   | "store_too_new"
   | "store_locked"
   | "codec_failed"
+  | "payload_unavailable"
+  | "payload_missing"
   | "aborted";
 
 export interface GembatchErrorOptions {

@@ -17,6 +17,11 @@ export interface Lane {
   method: Method;
   /** The price class of its requests; absent for `batch`, so that equal lanes are equal objects. */
   tier?: Exclude<LaneTier, "batch">;
+  /**
+   * What the rows of one job must have in common for a provider that imports them into typed columns: a short word of letters and digits, made by its `checkRequest`. Absent
+   * where rows of any form travel together.
+   */
+  shape?: string;
 }
 
 /** One line of a job's input. `key` starts with a letter and is unique in the job; `body` is REST JSON text. */
@@ -149,6 +154,11 @@ export interface Provider {
   /** The model's short form in lanes, from any form that users write (`models/x`, `publishers/google/models/x`). */
   normalizeModel(model: string): string;
 
+  /**
+   * Looks at a request before it is queued: pure and fast, no call. Throws a GembatchError `request_refused` for what its jobs can never take, with what to change; returns the
+   * `shape` of its lane. Absent: everything goes, together.
+   */
+  checkRequest?(call: Lane, body: Readonly<Record<string, unknown>>): { shape?: string };
   /** Uploads the input. Creates no job; may be repeated, an orphaned upload costs nothing but space. */
   stageInput(input: JobInput, signal: AbortSignal): Promise<StagedInput>;
   /**

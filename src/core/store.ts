@@ -17,6 +17,12 @@ import type { Usage } from "./usage.ts";
 
 // Workers ------------------------------------------------------------------------------------------------------------
 
+/** Something that a worker may be given to do for the others. `exclusive`: by one worker at a time, in every store. */
+export interface RoleWish {
+  name: string;
+  exclusive: boolean;
+}
+
 export interface WorkerIdentity {
   id: string;
   /** Where it runs, so that a worker of the same host can tell at once that a process is gone. */
@@ -466,7 +472,7 @@ export interface ChainVersions {
 
 // The port -----------------------------------------------------------------------------------------------------------
 
-/** Whoever adds a method or a field that carries a payload adds it to `codec-store.ts`, too: there payloads are encoded. */
+/** Whoever adds a method or a field that carries a payload adds it to `codec-store.ts` and `payload-texts.ts`, too: there payloads are encoded and offloaded. */
 export interface Store {
   /** `sqlite`, `postgres`, … */
   readonly name: string;
@@ -476,21 +482,27 @@ export interface Store {
   /** Creates or migrates the schema. Refuses a store of a newer version and one that is not ours. */
   open(): Promise<void>;
   close(): Promise<void>;
+  /**
+   * Calls `listener` when another process may have added work. Only a hint, possibly late, twice or never: whoever listens also looks by itself. Absent: this store gives none.
+   * Returns how to stop.
+   */
+  onHint?(listener: () => void): () => void;
 
   // Workers
 
   /**
-   * Renews this worker's lease and says which of the wanted roles it holds. A store for one machine gives a role to one worker at a
-   * time; a store for many grants every one. Claims of workers whose lease ran out, or whose process is gone from
+   * Renews this worker's lease and says which of the wanted roles it holds. An exclusive role has one holder at a time; of the others, a store for one machine
+   * gives each to one worker, too, and a store for many to everyone. `time`: the store's own clock, in milliseconds since 1970, where it has one that all
+   * workers share. Claims of workers whose lease ran out, or whose process is gone from
    * this host, are given up here: runs become runnable with attempts + 1 (held when that reaches `maxAttempts`), batches become claimable.
    */
   heartbeat(params: {
     worker: WorkerIdentity;
     now: number;
     leaseMs: number;
-    roles: string[];
+    roles: RoleWish[];
     maxAttempts: number;
-  }): Promise<{ roles: string[] }>;
+  }): Promise<{ roles: string[]; time?: number }>;
   /** Gives up the lease and every claim of this worker at once, attempts unchanged. */
   leave(params: { worker: string; now: number }): Promise<void>;
 
@@ -622,7 +634,8 @@ export interface Store {
   /**
    * Removes up to `limit` of what ended before these instants: runs by state with everything of theirs; histories (prompts and answers) of ended
    * runs, whose row, input and output stay; batches that ended, have no member left in a run that is there, and nothing to sweep; shared answers past their time.
-   * Never anything of a run that has not ended, nor a run whose starter or parent has not. `more`: there is more to remove now.
+   * Never anything of a run that has not ended, nor a run whose starter or parent has not. `more`: there is more to remove now. `references`: of the payload texts
+   * that are gone with this call and that no row holds any more, those that begin with `referencePrefix` (none without it): what they refer to lies elsewhere and can be removed, too.
    */
   removeEnded(params: {
     now: number;
@@ -630,5 +643,6 @@ export interface Store {
     runs: { completed?: number; failed?: number; cancelled?: number };
     histories?: number;
     batches?: number;
-  }): Promise<{ runs: number; histories: number; batches: number; more: boolean }>;
+    referencePrefix?: string;
+  }): Promise<{ runs: number; histories: number; batches: number; more: boolean; references: string[] }>;
 }

@@ -46,7 +46,7 @@ export class FormStage {
     const now = clock.now();
     const activity = await store.activity({ now, chains: context.chains() });
     const quietMs = this.#quietMs(context, activity, now);
-    const lanes = activity.lanes.filter(({ lane }) => context.roles().includes(lane.provider)).toSorted(byUrgency);
+    const lanes = activity.lanes.filter(({ lane }) => context.sends(lane.provider)).toSorted(byUrgency);
     if (lanes.length === 0) return { worked: false };
 
     const batches = await store.activeBatches();

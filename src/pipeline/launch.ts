@@ -72,7 +72,7 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
   }
   const provider = providerOf(context, batch.lane);
   const input = jobInput(context, batch);
-  const staged = await stage(context, batch, input);
+  const staged = await stage(context, form, batch, input);
   if (!staged) return;
 
   const abort = new AbortController();
@@ -108,11 +108,21 @@ async function launch(context: PipelineContext, form: FormStage, batch: BatchRec
   }
 }
 
-async function stage(context: PipelineContext, batch: BatchRecord, input: JobInput): Promise<StagedInput | undefined> {
+async function stage(context: PipelineContext, form: FormStage, batch: BatchRecord, input: JobInput): Promise<StagedInput | undefined> {
   const now = context.clock.now();
   if (batch.staged && (batch.staged.expiresAt === undefined || batch.staged.expiresAt > now + sendWithinMs)) return batch.staged;
-  const staged = await providerOf(context, batch.lane).stageInput(input, context.signal);
-  batch.staged = staged;
+  try {
+    batch.staged = await providerOf(context, batch.lane).stageInput(input, context.signal);
+  } catch (error) {
+    if (!ProviderError.is(error)) throw error;
+    if (error.failure === "refused") {
+      await refuse(context, form, batch, error);
+      return undefined;
+    }
+    // The bucket or dataset that it should go to is not there: only a person can mend that.
+    throw error.failure === "missing" ? new ProviderError("denied", error.message, { cause: error }) : error;
+  }
+  const { staged } = batch;
   return (await updateBatch(context, batch, { staged, release: false })) ? staged : undefined;
 }
 

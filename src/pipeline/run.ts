@@ -172,10 +172,9 @@ export class RunStage {
   async #commit(turn: Turn, error: GembatchError | undefined): Promise<void> {
     const commit = error ? turn.fail(error) : await this.#conclude(turn);
     const result = await this.#commits.commit(commit).catch((thrown: unknown) => {
-      // What the store refuses, it would refuse for ever: the run fails with the reason instead of hanging. A codec may only be away.
+      // What the store refuses, it would refuse for ever: the run fails with the reason instead of hanging. A store, a codec or a payload store may only be away.
       const error = serializeError(thrown, "run_failed");
-      const away = GembatchError.is(thrown) && thrown.code === "codec_failed";
-      const outcome = away ? this.#tryLater(error) : ({ type: "failed", error } as const);
+      const outcome = isAway(thrown) ? this.#tryLater(error) : ({ type: "failed", error } as const);
       return this.#commits.commit({ ...commit, entries: [], starts: [], outcome });
     });
     turn.committed(result);
@@ -244,7 +243,7 @@ export class RunStage {
     for (let cursor: string | undefined; ;) {
       const page = await this.#context.store.listRequests({ run: run.id, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
       const found = page.items.find((request) => request.key === key);
-      if (found) return { model: found.lane.model, body: found.body as SubmittedPrompt["body"] };
+      if (found) return { model: found.lane.model, provider: found.lane.provider, body: found.body as SubmittedPrompt["body"] };
       if (page.nextCursor === undefined) throw new GembatchError("store_corrupt", `Run ${run.id} has lost its request.`);
       cursor = page.nextCursor;
     }
@@ -310,6 +309,13 @@ export class RunStage {
       // The store is closing or gone; the run is found as it is next time.
     });
   }
+}
+
+function isAway(thrown: unknown): boolean {
+  return (
+    GembatchError.is(thrown) &&
+    (thrown.code.startsWith("store_") || thrown.code === "codec_failed" || thrown.code === "payload_unavailable")
+  );
 }
 
 /** Why the run is held, with both sides shown: in the details, which are stored with the run and never logged. */

@@ -24,6 +24,10 @@ export class WrappedStore implements Store {
     return this.store.close();
   }
 
+  onHint(listener: () => void): () => void {
+    return this.store.onHint?.(listener) ?? (() => {});
+  }
+
   heartbeat(params: Parameters<Store["heartbeat"]>[0]): ReturnType<Store["heartbeat"]> {
     return this.store.heartbeat(params);
   }

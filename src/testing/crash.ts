@@ -14,7 +14,7 @@ import { never, type Interceptor, type PortCall } from "./intercept.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { MortalProcess } from "./process.ts";
 import { SeededRandom } from "./seeded-random.ts";
-import { SteerableProvider } from "./steerable-provider.ts";
+import { SteerableProvider, type SteerableJob } from "./steerable-provider.ts";
 import type { TestKitOptions } from "./test-kit.ts";
 
 /** `before`: the call has no effect. `after`: it has, and its answer is never seen. */
@@ -32,6 +32,8 @@ export type Beginning<Input> =
   | ((input: Input) => Promise<unknown> | undefined);
 
 export interface CrashEverywhereOptions extends Omit<TestKitOptions, "store" | "provider" | "clock"> {
+  /** Names of the providers, for work that goes to several. Default: one, `"gemini"`. */
+  providers?: readonly string[];
   /** Id of the run that a chain is started as. Default `"crashed"`. */
   id?: string;
   /** Only this crash, to look into it. */
@@ -62,7 +64,7 @@ export interface CrashFigures {
 /** What came of one course, from start to end. */
 interface Course {
   runs: Map<string, RunRecord>;
-  provider: SteerableProvider;
+  jobs: SteerableJob[];
   calls: PortCall[];
 }
 
@@ -82,13 +84,13 @@ export async function crashEverywhere<Input>(
   const calls = undisturbed.calls.length;
   const points = options.only ? [options.only] : crashPoints(calls, options.every ?? 1);
   for (const point of points) await crashAt(define, input, options, point, undisturbed);
-  const rows = undisturbed.provider.jobs.flatMap((job) => job.rows);
+  const rows = undisturbed.jobs.flatMap((job) => job.rows);
   return {
     calls,
     crashes: points.length,
     runs: undisturbed.runs.size,
     prompts: rows.length,
-    jobs: undisturbed.provider.jobs.length,
+    jobs: undisturbed.jobs.length,
   };
 }
 
@@ -163,10 +165,22 @@ async function runCourse<Input>(
   options: CrashEverywhereOptions,
   crash: CrashPoint | undefined,
 ): Promise<Course> {
-  const { id = "crashed", seed = 1, answer, turnaround = "1s", limit = "30d", restartAfter = "30s", ...others } = options;
-  const { only: _only, every: _every, normalize: _normalize, ...rest } = others;
+  const {
+    id = "crashed",
+    seed = 1,
+    answer,
+    turnaround = "1s",
+    limit = "30d",
+    restartAfter = "30s",
+    providers: names = [],
+    ...settings
+  } = options;
+  const { only: _only, every: _every, normalize: _normalize, ...rest } = settings;
   const clock = new ManualClock();
-  const provider = new SteerableProvider({ clock, turnaroundMs: parseDuration(turnaround, "turnaround"), ...(answer ? { answer } : {}) });
+  const turnaroundMs = parseDuration(turnaround, "turnaround");
+  const steerable = (name?: string) =>
+    new SteerableProvider({ clock, turnaroundMs, ...(name === undefined ? {} : { name }), ...(answer ? { answer } : {}) });
+  const [provider = steerable(), ...others] = names.map(steerable);
   const store = new SqliteStore({ path: ":memory:", synchronous: "normal", random: new SeededRandom(seed) });
   await store.open();
   const end = clock.now() + parseDuration(limit, "limit");
@@ -174,9 +188,9 @@ async function runCourse<Input>(
   /** One process from its start; resolves with its calls when all is done, and when it dies. */
   const live = async (lifeNo: number, point: CrashPoint | undefined): Promise<{ ended: "done" | "late" | "gone"; calls: PortCall[] }> => {
     const executioner = new Executioner(point, () => mortal.kill());
-    const mortal: MortalProcess = new MortalProcess({ clock, store, provider }, executioner);
+    const mortal: MortalProcess = new MortalProcess({ clock, store, provider, others }, executioner);
     const random = new SeededRandom(seed * 1_000 + lifeNo);
-    const parts = { store: mortal.store, provider: mortal.provider, clock: mortal.clock, random, autoWorker: false };
+    const parts = { store: mortal.store, provider: mortal.providers, clock: mortal.clock, random, autoWorker: false };
     const gembatch = new Gembatch({ logger: false, ...rest, ...parts });
     const worker = gembatch.worker();
     const unlessKilled = async <T>(work: () => Promise<T>): Promise<T | undefined> => Promise.race([work(), mortal.died]);
@@ -209,7 +223,7 @@ async function runCourse<Input>(
       const stuck = [...runs.values()].filter(({ endedAt }) => endedAt === undefined);
       throw new Error(`after ${limit} of virtual time these runs are not done: ${stuck.map(describeRun).join(", ")}.`);
     }
-    return { runs, provider, calls: first.calls };
+    return { runs, jobs: [provider, ...others].flatMap(({ jobs }) => jobs), calls: first.calls };
   } finally {
     await store.close();
   }
@@ -230,13 +244,13 @@ async function readRuns(store: Store): Promise<Map<string, RunRecord>> {
 
 function compare(disturbed: Course, undisturbed: Course, options: CrashEverywhereOptions): void {
   compareRuns(disturbed.runs, undisturbed.runs, options.normalize ?? ((output) => output));
-  const { jobs } = disturbed.provider;
+  const { jobs } = disturbed;
   const token = firstRepeated(jobs.map((job) => job.token));
   if (token !== undefined) throw new Error(`the job ${token} was created more than once.`);
   const keys = jobs.flatMap(({ rows }) => rows.map(({ key }) => key));
   const key = firstRepeated(keys);
   if (key !== undefined) throw new Error(`the prompt ${key} was sent in more than one job.`);
-  const expected = undisturbed.provider.jobs.reduce((sum, { rows }) => sum + rows.length, 0);
+  const expected = undisturbed.jobs.reduce((sum, { rows }) => sum + rows.length, 0);
   if (keys.length !== expected) throw new Error(`${keys.length} prompts were paid, ${expected} without the crash.`);
 }
 

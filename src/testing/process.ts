@@ -35,16 +35,19 @@ class MortalClock implements Clock {
 export class MortalProcess {
   readonly clock: Clock;
   readonly store: Store;
+  /** The first of its providers. */
   readonly provider: Provider;
+  readonly providers: readonly Provider[];
   readonly died: Promise<undefined>;
   readonly #end = new AbortController();
 
   /** `interceptor` sees the calls of the living only. */
-  constructor(world: { clock: Clock; store: Store; provider: Provider }, interceptor: Interceptor) {
+  constructor(world: { clock: Clock; store: Store; provider: Provider; others?: readonly Provider[] }, interceptor: Interceptor) {
     const guard = this.#guard(interceptor);
     this.clock = new MortalClock(world.clock, this.#end.signal);
     this.store = interceptPort(world.store, "store", guard);
     this.provider = interceptPort(world.provider, "provider", guard);
+    this.providers = [this.provider, ...(world.others ?? []).map((other) => interceptPort(other, "provider", guard))];
     this.died = new Promise((resolve) => this.#end.signal.addEventListener("abort", () => resolve(undefined), { once: true }));
   }
 

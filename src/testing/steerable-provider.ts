@@ -20,12 +20,16 @@ export { promptText, textResponse, type Answer } from "./steerable-answers.ts";
 
 export interface SteerableProviderOptions {
   clock: Clock;
+  /** Its name in lanes. Default `"gemini"`. */
+  name?: string;
   /** What a row of a job or a direct call (its `row.key` is empty) gets. Default: a text that repeats the last text of the prompt. */
   answer?: (prompt: string, row: BatchRow, lane: Lane) => Answer;
   /** Milliseconds from creation to end. Default one minute. */
   turnaroundMs?: number | ((job: SteerableJob) => number);
   /** Milliseconds of the clock that a direct call takes. Default 0. */
   callMs?: number | ((call: DirectCall) => number);
+  /** What it says of a request before it is queued: may throw, or give its lane a shape. Default: everything goes, together. */
+  checkRequest?: Provider["checkRequest"];
   /** Called when a job is made, before anybody sees it: sets the fields that decide how it goes. */
   onJob?: (job: SteerableJob) => void;
   limits?: Partial<ProviderLimits>;
@@ -90,7 +94,7 @@ interface PlannedFailure {
  * was created or asked was paid. The fields of a job may be set at any time, or at its creation by `onJob`.
  */
 export class SteerableProvider implements Provider {
-  readonly name = "gemini";
+  readonly name: string;
   readonly limits: ProviderLimits;
   readonly jobs: SteerableJob[] = [];
   readonly directCalls: SteerableDirectCall[] = [];
@@ -104,6 +108,7 @@ export class SteerableProvider implements Provider {
 
   constructor(options: SteerableProviderOptions) {
     this.#options = options;
+    this.name = options.name ?? "gemini";
     this.limits = { ...this.#official.limits, enqueuedTokens: () => undefined, ...options.limits };
   }
 
@@ -135,6 +140,10 @@ export class SteerableProvider implements Provider {
 
   normalizeModel(model: string): string {
     return this.#official.normalizeModel(model);
+  }
+
+  checkRequest(call: Lane, body: Readonly<Record<string, unknown>>): { shape?: string } {
+    return this.#options.checkRequest?.(call, body) ?? {};
   }
 
   async stageInput(input: JobInput): Promise<StagedInput> {

@@ -16,6 +16,7 @@ import { testRemoval } from "./store-removal.ts";
 import { testRetries } from "./store-retries.ts";
 import { testRouting } from "./store-routing.ts";
 import { testRuns } from "./store-runs.ts";
+import { testShapes } from "./store-shapes.ts";
 import { testShared } from "./store-shared.ts";
 import { expectConservation, type StoreSetup, type StoreSuite } from "./store-suite.ts";
 import { testSweeps } from "./store-sweeps.ts";
@@ -63,6 +64,7 @@ export function testStore({ describe, it, expect }: TestFunctions, setup: StoreS
     testRouting(suite);
     testRetries(suite);
     testTiers(suite);
+    testShapes(suite);
     testMoney(suite);
     testShared(suite);
     testSweeps(suite);

@@ -105,10 +105,14 @@ export class StoreKit {
   // Workers
 
   /** Processes of an unknown host: only their lease says whether they live. */
-  async beat(worker = "w1", over: { roles?: string[]; maxAttempts?: number; host?: string; pid?: number } = {}): Promise<string[]> {
-    const { roles = [], maxAttempts = 3, host = `${this.#host}-${worker}`, pid = 1 } = over;
+  async beat(
+    worker = "w1",
+    over: { roles?: string[]; shared?: string[]; maxAttempts?: number; host?: string; pid?: number } = {},
+  ): Promise<string[]> {
+    const { roles = [], shared = [], maxAttempts = 3, host = `${this.#host}-${worker}`, pid = 1 } = over;
     const identity = { id: worker, host, pid };
-    return (await this.store.heartbeat({ worker: identity, now: this.now, leaseMs, roles, maxAttempts })).roles;
+    const wishes = [...roles.map((name) => ({ name, exclusive: true })), ...shared.map((name) => ({ name, exclusive: false }))];
+    return (await this.store.heartbeat({ worker: identity, now: this.now, leaseMs, roles: wishes, maxAttempts })).roles;
   }
 
   // Runs

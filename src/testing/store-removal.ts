@@ -1,6 +1,7 @@
 import type { Store } from "../core/store.ts";
-import type { StoreContext, StoreSuite } from "./store-suite.ts";
 import { child, failed, failure, newRun, otherLane, paid, request, sleep, step } from "./store-kit.ts";
+import { testReferences } from "./store-references.ts";
+import type { StoreContext, StoreSuite } from "./store-suite.ts";
 
 type Kit = StoreContext["kit"];
 type Params = Partial<Parameters<Store["removeEnded"]>[0]>;
@@ -28,12 +29,14 @@ async function ended(kit: Kit, id: string, outcome: "completed" | "failed" | "ca
   kit.now += 1;
 }
 
-export function testRemoval({ describe, check, expect }: StoreSuite): void {
+export function testRemoval(suite: StoreSuite): void {
+  const { describe, check, expect } = suite;
+  testReferences(suite);
   describe("removing what ended", () => {
     check("runs go with everything of theirs, each state at its time", async ({ kit, store }) => {
       for (const state of ["completed", "failed", "cancelled"] as const) await ended(kit, state, state);
       const [request1] = await kit.requests("failed");
-      expect(await remove(kit, { runs: { failed: kit.now } })).toEqual({ runs: 1, histories: 0, batches: 0, more: false });
+      expect(await remove(kit, { runs: { failed: kit.now } })).toEqual({ runs: 1, histories: 0, batches: 0, more: false, references: [] });
       expect(await kit.states("completed", "failed", "cancelled")).toEqual(["completed", undefined, "cancelled"]);
       expect([await store.getRequest({ id: request1!.id }), await kit.history("failed")]).toEqual([undefined, []]);
       const { runs, requests } = await store.stats();
@@ -45,15 +48,15 @@ export function testRemoval({ describe, check, expect }: StoreSuite): void {
       // What was spent stays for ever.
       expect((await store.spend({})).map(({ answers, usd }) => [answers, usd])).toEqual([[3, 0.75]]);
       expect((await store.stats()).usage[0]?.answers).toBe(3);
-      expect(await remove(kit)).toEqual({ runs: 0, histories: 0, batches: 0, more: false });
+      expect(await remove(kit)).toEqual({ runs: 0, histories: 0, batches: 0, more: false, references: [] });
     });
 
     check("old first, in portions", async ({ kit }) => {
       for (const id of ["a", "b", "c", "d", "e"]) await ended(kit, id, id === "b" ? "failed" : "completed");
-      expect(await remove(kit, { limit: 2 })).toEqual({ runs: 2, histories: 0, batches: 0, more: true });
+      expect(await remove(kit, { limit: 2 })).toEqual({ runs: 2, histories: 0, batches: 0, more: true, references: [] });
       expect(await kit.states("a", "b", "c", "d", "e")).toEqual([undefined, undefined, "completed", "completed", "completed"]);
-      expect(await remove(kit, { limit: 2 })).toEqual({ runs: 2, histories: 0, batches: 0, more: true });
-      expect(await remove(kit, { limit: 2 })).toEqual({ runs: 1, histories: 0, batches: 0, more: false });
+      expect(await remove(kit, { limit: 2 })).toEqual({ runs: 2, histories: 0, batches: 0, more: true, references: [] });
+      expect(await remove(kit, { limit: 2 })).toEqual({ runs: 1, histories: 0, batches: 0, more: false, references: [] });
     });
 
     check("the limit holds for everything together", async ({ kit }) => {
@@ -80,7 +83,7 @@ export function testRemoval({ describe, check, expect }: StoreSuite): void {
       kit.now += 1_000_000;
       await ended(kit, "young");
       const result = await remove(kit, { runs: { completed: kit.now - 1, failed: kit.now }, histories: kit.now - 1, batches: kit.now - 1 });
-      expect(result).toEqual({ runs: 0, histories: 0, batches: 0, more: false });
+      expect(result).toEqual({ runs: 0, histories: 0, batches: 0, more: false, references: [] });
       expect(await kit.states("waiting", "held", "running", "young")).toEqual(["waiting", "held", "running", "completed"]);
       expect([(await kit.history("waiting")).length, (await store.stats()).batches.completed]).toEqual([2, 1]);
     });
@@ -141,12 +144,18 @@ export function testRemoval({ describe, check, expect }: StoreSuite): void {
       const batch = await kit.routing("b1");
       await store.cancelRuns({ now: kit.now, ids: ["a"] });
       kit.now += 1;
-      expect(await remove(kit, { histories: kit.now, batches: kit.now })).toEqual({ runs: 0, histories: 0, batches: 0, more: false });
+      expect(await remove(kit, { histories: kit.now, batches: kit.now })).toEqual({
+        runs: 0,
+        histories: 0,
+        batches: 0,
+        more: false,
+        references: [],
+      });
       await kit.answer(batch, paid("late", 0.25));
       await kit.update(batch, { state: "completed" });
       expect((await kit.run("a")).cost.usd).toBe(0.25);
       kit.now += 1;
-      expect(await remove(kit, { batches: kit.now })).toEqual({ runs: 1, histories: 0, batches: 1, more: false });
+      expect(await remove(kit, { batches: kit.now })).toEqual({ runs: 1, histories: 0, batches: 1, more: false, references: [] });
     });
 
     check("a row that comes for a run that is gone is paid by its day", async ({ kit, store }) => {
@@ -170,12 +179,18 @@ export function testRemoval({ describe, check, expect }: StoreSuite): void {
       for (const id of ["a", "b"]) await ended(kit, id);
       const run = await kit.run("a");
       const only = { runs: {}, histories: kit.now - 1 };
-      expect(await remove(kit, only)).toEqual({ runs: 0, histories: 1, batches: 0, more: false });
+      expect(await remove(kit, only)).toEqual({ runs: 0, histories: 1, batches: 0, more: false, references: [] });
       expect([await kit.run("a"), await kit.history("a"), await kit.requests("a")]).toEqual([run, [], []]);
       expect([(await kit.history("b")).length, (await store.stats()).requests.succeeded]).toEqual([2, 1]);
       expect((await remove(kit, only)).histories).toBe(0);
       expect(await kit.start(newRun("a"))).toEqual(["existing"]);
-      expect(await remove(kit, { histories: kit.now, limit: 1 })).toEqual({ runs: 1, histories: 0, batches: 0, more: true });
+      expect(await remove(kit, { histories: kit.now, limit: 1 })).toEqual({
+        runs: 1,
+        histories: 0,
+        batches: 0,
+        more: true,
+        references: [],
+      });
       expect((await remove(kit, { histories: kit.now })).runs).toBe(1);
     });
 
@@ -228,7 +243,7 @@ export function testRemoval({ describe, check, expect }: StoreSuite): void {
       expect([await kit.state("c"), (await kit.history("c"))[0]?.value]).toEqual(["runnable", '{"text":"answer"}']);
       await finish();
       kit.now += 1_000;
-      expect(await remove(kit, { runs: {} })).toEqual({ runs: 0, histories: 0, batches: 0, more: false });
+      expect(await remove(kit, { runs: {} })).toEqual({ runs: 0, histories: 0, batches: 0, more: false, references: [] });
       expect((await kit.history("b"))[0]?.value).toBe('{"text":"answer"}');
       await kit.start(handler("d"));
       expect([await kit.state("d"), await kit.queued()]).toEqual(["waiting", 1]);

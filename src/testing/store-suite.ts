@@ -18,7 +18,7 @@ export interface StoreSetup {
   name: string;
   createStore(): Promise<StoreSubject>;
   /** What this store does not do, each with its reason; the tests of it are left out by name. */
-  without?: Partial<Record<"exclusiveRoles" | "peers" | "reopening", string>>;
+  without?: Partial<Record<"exclusiveRoles" | "peers" | "reopening" | "references", string>>;
 }
 
 export interface StoreContext {

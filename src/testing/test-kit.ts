@@ -11,8 +11,8 @@ import { SteerableProvider, type SteerableProviderOptions } from "./steerable-pr
 export interface TestKitOptions extends Omit<GembatchOptions, "clock" | "random" | "store" | "provider" | "autoWorker"> {
   /** Default: a new SQLite store in memory. */
   store?: Store;
-  /** Default: a `SteerableProvider` on the kit's clock. */
-  provider?: SteerableProvider;
+  /** Default: a `SteerableProvider` on the kit's clock. Of several, the first is `provider` of the kit. */
+  provider?: SteerableProvider | readonly [SteerableProvider, ...SteerableProvider[]];
   clock?: ManualClock;
   seed?: number;
   answer?: SteerableProviderOptions["answer"];
@@ -33,9 +33,10 @@ export interface TestKit extends AsyncDisposable {
 
 export function createTestKit(options: TestKitOptions = {}): TestKit {
   const { seed = 1, answer, turnaround = "1m", clock = new ManualClock(), ...rest } = options;
-  const provider =
+  const providers = [
     options.provider ??
-    new SteerableProvider({ clock, turnaroundMs: parseDuration(turnaround, "turnaround"), ...(answer ? { answer } : {}) });
+      new SteerableProvider({ clock, turnaroundMs: parseDuration(turnaround, "turnaround"), ...(answer ? { answer } : {}) }),
+  ].flat() as [SteerableProvider, ...SteerableProvider[]];
   const store = options.store ?? new SqliteStore({ path: ":memory:" });
   // A lease that is renewed seldom: every renewal is a tick, and a day of virtual time would be thousands of them.
   const workerOptions = { lease: "10m" as const, ...rest.worker };
@@ -44,7 +45,7 @@ export function createTestKit(options: TestKitOptions = {}): TestKit {
     ...rest,
     worker: workerOptions,
     store,
-    provider,
+    provider: providers,
     clock,
     random: new SeededRandom(seed),
     autoWorker: false,
@@ -57,7 +58,7 @@ export function createTestKit(options: TestKitOptions = {}): TestKit {
   return {
     gembatch,
     clock,
-    provider,
+    provider: providers[0],
     worker,
     async run(limit = "30d") {
       const ended = await runFor(limit, "limit", async () => !(await store.hasLiveRuns()));

@@ -4,7 +4,7 @@ import { laneName } from "../core/keys.ts";
 import type { Logger } from "../core/log.ts";
 import { Turnarounds } from "../core/polling.ts";
 import type { Provider } from "../core/provider.ts";
-import type { BatchRecord, Store, WorkerIdentity } from "../core/store.ts";
+import type { BatchRecord, Store } from "../core/store.ts";
 import { advanceDeadlines } from "../pipeline/deadline.ts";
 import { DirectStage } from "../pipeline/direct.ts";
 import { FormStage } from "../pipeline/form.ts";
@@ -12,8 +12,9 @@ import { advanceLaunch } from "../pipeline/launch.ts";
 import { advancePoll } from "../pipeline/poll.ts";
 import { advanceRoute } from "../pipeline/route.ts";
 import { RunStage, type RunParts } from "../pipeline/run.ts";
-import { earliest, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
+import { advances, earliest, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
 import { Bell } from "./bell.ts";
+import { Lease } from "./lease.ts";
 import type { Settings } from "./settings.ts";
 import { Upkeep } from "./upkeep.ts";
 
@@ -28,12 +29,14 @@ export interface WorkerParts {
   host: { name: string; pid: number };
   onEnd: (run: string) => void;
   onTrouble: (error: Error) => void;
+  /** The store's own clock showed `time` during a call from `startedAt` to `endedAt`. */
+  onStoreTime?: (time: number, startedAt: number, endedAt: number) => void;
 }
 
 /** How long a running worker sleeps at most: other processes may have added work without a hint. */
 const maxSleepMs = 1_000;
-/** Claims that fail to commit this often in a row mean that the run kills its worker. */
-const poisonAttempts = 5;
+/** The longest rest between two looks while others ring. */
+const maxRestMs = 50;
 
 /**
  * Advances everything that is due. `tick()` does it once, `start()` keeps doing it, each stage in a loop of its own so that a slow upload or
@@ -42,7 +45,7 @@ const poisonAttempts = 5;
 export class Worker {
   readonly id: string;
   readonly #parts: WorkerParts;
-  readonly #identity: WorkerIdentity;
+  readonly #lease: Lease;
   readonly #form = new FormStage();
   readonly #direct = new DirectStage();
   readonly #run: RunStage;
@@ -50,9 +53,8 @@ export class Worker {
   readonly #upkeep: Upkeep;
   readonly #stop = new AbortController();
   readonly #bells: Bell[] = [];
-  #roles: readonly string[] = [];
-  #leaseRenewedAt = -Infinity;
   #loops: Promise<void> | undefined;
+  #stopHints: (() => void) | undefined;
   #learned = false;
   #tickedAt = 0;
   #foreground = 0;
@@ -60,8 +62,16 @@ export class Worker {
   constructor(parts: WorkerParts) {
     this.#parts = parts;
     this.id = `w${randomText(parts.random, 16)}`;
-    this.#identity = { id: this.id, host: parts.host.name, pid: parts.host.pid };
-    const { store, providers, clock, random, log, settings } = parts;
+    const { store, providers, clock, random, log, settings, host, onStoreTime } = parts;
+    this.#lease = new Lease({
+      store,
+      clock,
+      log,
+      worker: { id: this.id, host: host.name, pid: host.pid },
+      leaseMs: settings.leaseMs,
+      providers: [...providers.keys()],
+      ...(onStoreTime ? { onStoreTime } : {}),
+    });
     this.#context = {
       store,
       providers,
@@ -80,7 +90,8 @@ export class Worker {
       cleanupMs: settings.cleanupMs,
       turnarounds: new Turnarounds(),
       stranded: new Map(),
-      roles: () => this.#roles,
+      roles: () => this.#lease.providers,
+      sends: (provider) => this.#lease.sends(provider),
       chains: () => parts.run.registry.versions(),
       signal: this.#stop.signal,
       onTrouble: parts.onTrouble,
@@ -108,13 +119,14 @@ export class Worker {
       wakeAt = earliest(wakeAt, result.wakeAt);
     }
     const now = this.#parts.clock.now();
-    const renewal = now + this.#renewalMs();
+    const renewal = now + this.#lease.renewalMs;
     return { worked, wakeAt: worked ? now : Math.max(now, earliest(wakeAt, renewal)!) };
   }
 
   /** Starts working in the background. */
   start(): this {
     if (this.#loops) return this;
+    this.#stopHints = this.#parts.store.onHint?.(() => this.wake());
     this.#loops = this.#runLoops();
     return this;
   }
@@ -142,9 +154,12 @@ export class Worker {
       return;
     }
     this.#stop.abort();
+    this.#stopHints?.();
     this.wake();
-    await this.#loops;
-    await Promise.all([this.#run.drain(limitMs), this.#direct.drain(this.#context, limitMs)]);
+    await this.#lease.whileLeaving(async () => {
+      await this.#loops;
+      await Promise.all([this.#run.drain(limitMs), this.#direct.drain(this.#context, limitMs)]);
+    });
     await this.#upkeep.finish();
     try {
       await this.#parts.store.leave({ worker: this.id, now: this.#parts.clock.now() });
@@ -179,32 +194,28 @@ export class Worker {
   /** Adds when the next unfinished batch is due. */
   async #batchesDue(result: StageResult, lookedAt: number): Promise<StageResult> {
     const batches = await this.#parts.store.activeBatches();
-    const mine = batches.filter((batch) => this.#roles.includes(batch.lane.provider));
+    const mine = batches.filter((batch) => advances(this.#context, batch));
     const wakeAt = earliest(result.wakeAt, this.#whenDue(mine, lookedAt));
     return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
 
   async #heartbeat(): Promise<void> {
-    const { store, clock, settings, providers } = this.#parts;
-    const monotonic = clock.monotonic();
-    // The lease is renewed three times within its life; a suspended process finds it long overdue and renews at once.
-    if (monotonic - this.#leaseRenewedAt < this.#renewalMs()) return;
-    const { roles } = await store.heartbeat({
-      worker: this.#identity,
-      now: clock.now(),
-      leaseMs: settings.leaseMs,
-      roles: [...providers.keys()],
-      maxAttempts: poisonAttempts,
-    });
-    this.#leaseRenewedAt = monotonic;
-    this.#roles = roles;
-    if (!this.#learned) await this.#learn();
+    const renewed = await this.#lease.renewIfDue();
+    if (renewed && !this.#learned) await this.#learn();
   }
 
-  /** What recent jobs took, from the store: a new process need not start from nothing. */
+  /** What recent jobs took, from the store: a new process need not start from nothing. Says if there is work that it cannot do. */
   async #learn(): Promise<void> {
     this.#learned = true;
-    const { items } = await this.#parts.store.listBatches({ state: "completed", limit: 50 });
+    const { store, clock, providers, log } = this.#parts;
+    const { lanes } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
+    const waiting = [...lanes, ...(await store.activeBatches())].map(({ lane }) => lane.provider);
+    const unknown = [...new Set(waiting)].filter((name) => !providers.has(name));
+    if (unknown.length > 0)
+      log.warn(
+        `Requests to ${unknown.join(", ")} wait in this store, and this worker has no such provider. Keep it in the option provider until they are done.`,
+      );
+    const { items } = await store.listBatches({ state: "completed", limit: 50 });
     for (const batch of items.toReversed()) {
       const ms = turnaroundOf(batch);
       if (ms !== undefined) this.#context.turnarounds.record(laneName(batch.lane), ms);
@@ -238,13 +249,7 @@ export class Worker {
 
   async #heartbeatStage(): Promise<StageResult> {
     await this.#heartbeat();
-    return { worked: false, wakeAt: this.#parts.clock.now() + this.#renewalMs() };
-  }
-
-  /** A worker that another one keeps from its role asks for it often, to take over soon after that one is gone. */
-  #renewalMs(): number {
-    const third = this.#parts.settings.leaseMs / 3;
-    return this.#roles.length < this.#parts.providers.size ? Math.min(1_000, third) : third;
+    return { worked: false, wakeAt: this.#parts.clock.now() + this.#lease.renewalMs };
   }
 
   async #withDue(advance: (context: PipelineContext) => Promise<StageResult>, states: readonly string[]): Promise<StageResult> {
@@ -252,7 +257,7 @@ export class Worker {
     const result = await advance(this.#context);
     if (result.worked) return result;
     const batches = await this.#parts.store.activeBatches();
-    const mine = batches.filter((batch) => states.includes(batch.state) && this.#roles.includes(batch.lane.provider));
+    const mine = batches.filter((batch) => states.includes(batch.state) && advances(this.#context, batch));
     const wakeAt = this.#whenDue(mine, lookedAt);
     return { worked: false, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
@@ -271,16 +276,20 @@ export class Worker {
     this.#bells.push(bell);
     const { clock } = this.#parts;
     while (!this.#stop.signal.aborted) {
+      const began = clock.monotonic();
       const { worked, wakeAt } = await this.#guard(name, stage);
+      const took = clock.monotonic() - began;
       if (worked) {
         for (const other of this.#bells) if (other !== bell) other.ring();
         await new Promise(setImmediate);
         continue;
       }
+      const sleep = async (ms: number, signal: AbortSignal) => clock.sleep(ms, { signal, background: this.#foreground === 0 });
+      // Looks cost, over a network most of all: whoever rings, one that found nothing is followed by a rest of twice its time.
+      const restMs = Math.min(maxRestMs, 2 * took);
+      if (restMs >= 1) await sleep(restMs, this.#stop.signal);
       const ms = Math.min(maxSleepMs, Math.max(1, (wakeAt ?? Infinity) - clock.now()));
-      await bell.wait(async (signal) =>
-        clock.sleep(ms, { signal: AbortSignal.any([signal, this.#stop.signal]), background: this.#foreground === 0 }),
-      );
+      await bell.wait(async (signal) => sleep(ms, AbortSignal.any([signal, this.#stop.signal])));
     }
   }
 

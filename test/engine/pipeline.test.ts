@@ -162,6 +162,27 @@ describe("launching", () => {
     await kit.gembatch.close();
   });
 
+  it("takes an input that is refused where it is uploaded for a refused request", async () => {
+    const { kit, chain, start } = singleKit();
+    kit.provider.failNext("stageInput", "refused", { row: 1, message: "row 1: too large" });
+    await start(3);
+    await kit.run();
+    expect(sizes(kit)).toEqual([2]);
+    await expect(chain.run("r1").result()).rejects.toMatchObject({ code: "request_refused" });
+    expect(await chain.run("r0").result()).toBe("<p0>");
+    await kit.gembatch.close();
+  });
+
+  it("keeps everything while the place of the input is not there, and goes on when it is", async () => {
+    const { kit, chain, start } = singleKit();
+    for (let n = 0; n < 3; n += 1) kit.provider.failNext("stageInput", "missing", { message: "the bucket does not exist" });
+    await start(3);
+    await kit.run();
+    expect(await chain.run("r2").result()).toBe("<p2>");
+    expect(sizes(kit)).toEqual([3]);
+    await kit.gembatch.close();
+  });
+
   it("keeps everything when the key is refused, and goes on when it is mended", async () => {
     const { kit, chain, start } = singleKit();
     for (let n = 0; n < 3; n += 1) kit.provider.failNext("createJob", "denied", { message: "API key not valid" });

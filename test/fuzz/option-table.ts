@@ -46,6 +46,9 @@ export const schema = {
   },
 };
 
+/** A payload store that is never used. */
+export const payloadStore = { name: "none", put: async () => undefined, get: async () => "", delete: async () => undefined };
+
 /** `new Gembatch({ … })`. */
 export const gembatchOptions: OptionTable = {
   "batching.maxRequests": count,
@@ -84,8 +87,10 @@ export const gembatchOptions: OptionTable = {
   "retention.histories": duration,
   "retention.batches": duration,
   store: option(["string", "object"], "sqlite::memory:"),
-  provider: option(["string", "object"], "gemini"),
+  provider: option(["string", "object", "array"], "gemini", ["gemini"]),
   codec: option(["object"], { encode: (value: string) => value, decode: (value: string) => value }),
+  "payloads.store": option(["object"], payloadStore),
+  "payloads.threshold": option(["number"], 0, 5),
   logger: option(["boolean", "string", "object"], false, "error", "silent"),
   autoWorker: flag,
   clock: option(["object"]),
@@ -97,6 +102,7 @@ export const chainOptions: OptionTable = {
   version: text,
   accepts: option(["array"], [], ["1", "2"]),
   maxAttempts: count,
+  provider: option(["string"], "gemini"),
   tier,
   deadline: duration,
 };
@@ -108,6 +114,7 @@ export const handlerOptions: OptionTable = { ...chainOptions, schema: option(["o
 export const callOptions: OptionTable = {
   key: text,
   onChange: option(["string"], "reuse", "redo", "fail"),
+  provider: option(["string"], "gemini"),
   priority,
   "retry.maxAttempts": count,
   tier,
@@ -181,6 +188,35 @@ export const geminiOptions: OptionTable = {
   maxLineBytes: positive,
 };
 
+/** `vertex({ … })`, beside a bucket. */
+export const vertexOptions: OptionTable = {
+  project: text,
+  location: option(["string"], "us-central1", "global"),
+  bucket: option(["string"], "bucket", "gs://bucket/folder"),
+  dataset: option(["string"], "dataset", "project.dataset", "bq://project.dataset"),
+  baseUrl: option(["string"], "http://127.0.0.1:1/prefix"),
+  apiVersion: text,
+  labels: option(["object"], {}, { team: "a" }),
+  "limits.maxRequests": positive,
+  "limits.maxBytes": positive,
+  "limits.maxRequestBytes": positive,
+  "limits.maxJobs": positive,
+  "limits.enqueuedTokens": option(["boolean", "number", "object"], false, 5, { "gemini-2.5-flash": 5 }),
+  "timeout.call": duration,
+  "timeout.create": duration,
+  "timeout.upload": duration,
+  headers: option(["object"], { "x-name": "value" }),
+  fetch: option(["function"], globalThis.fetch),
+  name: text,
+  maxLineBytes: positive,
+  tableLife: option(["boolean", "number", "string"], false, "7d", 6 * 86_400_000),
+  authClient: option(["object"], { getRequestHeaders: async () => ({}) }),
+  storage: option(["object"], { bucket: () => ({}) }),
+  bigquery: option(["object"], { dataset: () => ({}), job: () => ({}) }),
+  storageEndpoint: option(["string"], "http://127.0.0.1:1"),
+  bigqueryEndpoint: option(["string"], "http://127.0.0.1:1"),
+};
+
 /** `new SqliteStore({ … })`. */
 export const sqliteOptions: OptionTable = {
   path: option(["string"], ":memory:"),
@@ -189,6 +225,23 @@ export const sqliteOptions: OptionTable = {
   maxBytes: option(["number"], 5_000_000),
   random: option(["object"], { next: () => 0.5 }),
   isProcessAlive: option(["function"], () => true),
+};
+
+/** `filePayloads({ … })`. */
+export const filePayloadsOptions: OptionTable = { path: text };
+
+const objectPayloadsOptions: OptionTable = { bucket: text, prefix: option(["string"], "", "some/folder") };
+
+/** `cloudStoragePayloads({ … })`. */
+export const cloudStoragePayloadsOptions: OptionTable = { ...objectPayloadsOptions, storage: option(["object"], { bucket: () => ({}) }) };
+
+/** `s3Payloads({ … })`. */
+export const s3PayloadsOptions: OptionTable = {
+  ...objectPayloadsOptions,
+  client: option(["object"], { send: async () => ({}) }),
+  endpoint: option(["string"], "http://127.0.0.1:1"),
+  region: text,
+  forcePathStyle: flag,
 };
 
 /** `startEmulator({ … })`. */

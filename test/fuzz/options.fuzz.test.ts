@@ -4,7 +4,9 @@ import { checkCallOptions } from "../../src/chain/call-options.ts";
 import { startEmulator } from "../../src/emulator.ts";
 import { gemini } from "../../src/gemini.ts";
 import { Gembatch, GembatchError } from "../../src/index.ts";
+import { cloudStoragePayloads, filePayloads, s3Payloads } from "../../src/payloads.ts";
 import { SqliteStore } from "../../src/sqlite.ts";
+import { vertex } from "../../src/vertex.ts";
 import * as table from "./option-table.ts";
 import { kindOf, type Kind, type OptionTable } from "./option-table.ts";
 
@@ -39,6 +41,10 @@ const places: Record<string, Place> = {
   "new Gembatch()": {
     options: table.gembatchOptions,
     give: (options: object) => new Gembatch(mixed(basis, options)),
+  },
+  "vertex()": {
+    options: table.vertexOptions,
+    give: (options: object) => vertex(mixed({ bucket: "bucket" }, options)),
   },
   "gembatch.chain()": {
     options: table.chainOptions,
@@ -108,6 +114,12 @@ const places: Record<string, Place> = {
     give: async (options) => (await startEmulator(options)).close(),
     standsAlone: true,
   },
+  "filePayloads()": { options: table.filePayloadsOptions, give: (options) => filePayloads(mixed({ path: "x" }, options)) },
+  "cloudStoragePayloads()": {
+    options: table.cloudStoragePayloadsOptions,
+    give: (options) => cloudStoragePayloads(mixed({ bucket: "b" }, options)),
+  },
+  "s3Payloads()": { options: table.s3PayloadsOptions, give: (options) => s3Payloads(mixed({ bucket: "b" }, options)) },
   "new SqliteStore()": {
     options: table.sqliteOptions,
     give: (options) => new SqliteStore(options),
@@ -165,6 +177,7 @@ function at(path: string, value: unknown): object {
 const company: Readonly<Record<string, object>> = {
   "budget.usd": { budget: { per: "day" } },
   "budget.per": { budget: { usd: 5 } },
+  "payloads.threshold": { payloads: { store: table.payloadStore } },
   "cache.ttl": { cache: { scope: "store" } },
   repair: { schema: table.schema },
   "upstream.model": { upstream: { baseUrl: "http://127.0.0.1:1" } },

@@ -9,7 +9,7 @@ import type { Random } from "../../src/core/clock.ts";
 export interface Plan {
   /** How many processes work at a time, and whether each ticks or runs its loops. */
   processes: readonly { loops: boolean; parkedBytes: number; concurrency: number }[];
-  /** A store that grants its roles to everybody, as one for many machines does. */
+  /** A store that grants its roles to everybody. */
   sharedRoles: boolean;
   /** Faults stop after this. */
   faultsMs: number;

@@ -100,11 +100,11 @@ export class SimProcess implements Caller, Interceptor {
     }
   }
 
-  /** A store for many machines gives every role to everybody. */
+  /** Every role for everybody, the exclusive ones, too: a sender that froze and was replaced believes for a while that it still is one. */
   #heartbeatOfMany<T>({ method, args }: PortCall, result: T): T {
     if (method !== "heartbeat" || !this.#parts.plan.sharedRoles) return result;
-    const [{ roles }] = args as [{ roles: string[] }];
-    return { ...result, roles };
+    const [{ roles }] = args as [{ roles: { name: string }[] }];
+    return { ...result, roles: roles.map(({ name }) => name) };
   }
 
   async #fate(call: PortCall, when: "before" | "after"): Promise<void> {

@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { cannotOpen, foreignStore, isBusy, notOpen, storeError, tooNew, unreleased } from "./errors.ts";
-import { APPLICATION_ID, migrations, schemaVersion } from "./migrations.ts";
+import { APPLICATION_ID, lastUnreleased, migrations, schemaVersion } from "./migrations.ts";
 
 export interface ConnectionOptions {
   path: string;
@@ -196,7 +196,7 @@ export class Connection {
     const version = this.#pragma("user_version");
     if (this.#pragma("application_id") === APPLICATION_ID) {
       if (version > schemaVersion()) throw tooNew(this.path, version, schemaVersion());
-      if (version < 2) throw unreleased(this.path);
+      if (version <= lastUnreleased) throw unreleased(this.path);
       return version;
     }
     if (this.#database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined) throw foreignStore(this.path);
@@ -217,7 +217,7 @@ export class Connection {
   #migrate(): void {
     const version = this.#version();
     if (version === schemaVersion()) return;
-    for (const step of migrations.slice(Math.max(0, version - 1))) this.#exec(step);
+    for (const step of migrations.slice(Math.max(0, version - lastUnreleased))) this.#exec(step);
     this.#exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${schemaVersion()};`);
   }
 }

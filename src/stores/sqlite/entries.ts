@@ -2,6 +2,7 @@ import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, RUN, runOf } from "./codes.ts";
 import type { Database } from "./database.ts";
 import { type Bill, noBill } from "./money.ts";
+import { References } from "./references.ts";
 import { RUNS } from "./tallies.ts";
 
 /** What a settlement needs of its run, kept up to date in memory while one transaction settles several of its entries. */
@@ -31,10 +32,10 @@ export function addAnswer(db: Database, { value, error }: Answer): number {
 }
 
 /** One row less names this answer; the last one takes it along. */
-export function releaseAnswer(db: Database, answer: number | null): void {
+export function releaseAnswer(db: Database, answer: number | null, references = new References(db, undefined)): void {
   if (answer === null) return;
-  db.sql(`UPDATE answers SET uses = uses - 1 WHERE no = ?`).run(answer);
-  db.sql(`DELETE FROM answers WHERE no = ? AND uses <= 0`).run(answer);
+  const row = db.sql(`UPDATE answers SET uses = uses - 1 WHERE no = ? RETURNING uses`).get(answer);
+  if (row !== undefined && (row["uses"] as number) <= 0) references.remove("answers", answer);
 }
 
 /**

@@ -2,6 +2,7 @@ import { DEPARTED, ENTRY, entryNo, runOf } from "./codes.ts";
 import type { Database } from "./database.ts";
 import { releaseAnswer } from "./entries.ts";
 import { countQueued, isQueued, type QueueRow } from "./queue.ts";
+import { References } from "./references.ts";
 import { forgetShare, passOn } from "./shared.ts";
 import { REQUESTS } from "./tallies.ts";
 
@@ -18,7 +19,7 @@ interface HistoryRow extends QueueRow {
  * Removes a run's entries with their prompts and answers; `keep`, a closed request, stays. Requests that are queued are withdrawn; batched ones count as
  * cancelled in their batch, and are billed when they come back all the same. Returns how many entries were removed.
  */
-export function forgetHistory(db: Database, run: number, now: number, keep?: number): number {
+export function forgetHistory(db: Database, run: number, now: number, keep?: number, references = new References(db, undefined)): number {
   const range = [entryNo(run, 0), entryNo(run + 1, 0)] as const;
   const rows = db
     .sql(`
@@ -28,9 +29,9 @@ export function forgetHistory(db: Database, run: number, now: number, keep?: num
   for (const row of rows) {
     if (row.kind === 0) close(db, row, row.no === keep);
     if (row.no === keep) continue;
-    if (row.shared !== null) releaseAnswer(db, row.answer);
-    else if (row.answer !== null) db.sql(`DELETE FROM answers WHERE no = ?`).run(row.answer);
-    if (row.body !== null) db.sql(`DELETE FROM bodies WHERE no = ?`).run(row.body);
+    if (row.shared !== null) releaseAnswer(db, row.answer, references);
+    else if (row.answer !== null) references.remove("answers", row.answer);
+    if (row.body !== null) references.remove("bodies", row.body);
   }
   db.sql(`DELETE FROM run_waiters WHERE entry >= ? AND entry < ?`).run(...range);
   db.sql(`DELETE FROM entries WHERE no >= ? AND no < ? AND no <> ?`).run(...range, keep ?? -1);

@@ -1,5 +1,5 @@
 /**
- * The schema, as steps. `PRAGMA user_version` counts them from 1 on; version 1 was never released and is not read. A released step never changes.
+ * The schema, as steps. `PRAGMA user_version` counts them on from `lastUnreleased`: versions up to that one were never released and are not read. A released step never changes.
  *
  * - Rows that change at every step (`runs`, `entries`) are narrow; the columns that hot statements read come first, for SQLite walks a row up to the
  *   last one that it needs. Payloads lie in tables of their own that are only
@@ -12,8 +12,11 @@
  */
 export const APPLICATION_ID = 0x67656d62;
 
+/** Versions up to this one are refused by name. */
+export const lastUnreleased = 2;
+
 /** The version that all steps together lead to. */
-export const schemaVersion = (): number => migrations.length + 1;
+export const schemaVersion = (): number => lastUnreleased + migrations.length;
 
 export const migrations: readonly string[] = [
   `
@@ -32,6 +35,7 @@ export const migrations: readonly string[] = [
     model TEXT NOT NULL,
     method TEXT NOT NULL,
     tier TEXT NOT NULL DEFAULT 'batch',
+    shape TEXT NOT NULL DEFAULT '',
     queued INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
     tokens INTEGER NOT NULL DEFAULT 0,
@@ -39,7 +43,7 @@ export const migrations: readonly string[] = [
     unpriced INTEGER NOT NULL DEFAULT 0,
     delayed INTEGER NOT NULL DEFAULT 0,
     isolated INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (provider, model, method, tier)
+    UNIQUE (provider, model, method, tier, shape)
   );
 
   -- What answers used and cost, by day since 1970 (UTC). Never removed: the sums of a lane and of the store come from here.
@@ -156,6 +160,9 @@ export const migrations: readonly string[] = [
   CREATE TABLE bodies (no INTEGER PRIMARY KEY, body TEXT NOT NULL);
   -- uses: rows that name this answer. More than one only if it is shared.
   CREATE TABLE answers (no INTEGER PRIMARY KEY, value TEXT, error TEXT, uses INTEGER NOT NULL DEFAULT 1);
+  -- References to payloads that lie elsewhere (referencePrefix): the output of a run is the answer of whoever waited for it, too, so more than one row may hold the same.
+  CREATE INDEX answers_references ON answers (value) WHERE value >= '{"$gembatch.payload":"' AND value < '{"$gembatch.payload":#';
+  CREATE INDEX outputs_references ON run_outcomes (output) WHERE output >= '{"$gembatch.payload":"' AND output < '{"$gembatch.payload":#';
 
   -- An answer that equal requests share: the open entry that is asked for it, or the answer while it is kept.
   CREATE TABLE shared (

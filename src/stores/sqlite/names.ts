@@ -42,8 +42,8 @@ export class Names {
   }
 
   #addLane(lane: Lane): number {
-    const insert = this.#connection.prepare(`INSERT INTO lanes (provider, model, method, tier) VALUES (?, ?, ?, ?)`);
-    const no = Number(insert.run(lane.provider, lane.model, lane.method, laneTier(lane)).lastInsertRowid);
+    const insert = this.#connection.prepare(`INSERT INTO lanes (provider, model, method, tier, shape) VALUES (?, ?, ?, ?, ?)`);
+    const no = Number(insert.run(lane.provider, lane.model, lane.method, laneTier(lane), lane.shape ?? "").lastInsertRowid);
     this.#lanes.set(laneKey(lane), no);
     return no;
   }
@@ -53,8 +53,8 @@ export class Names {
     const known = this.#lanes.get(key);
     if (known !== undefined) return known;
     const row = this.#connection
-      .prepare(`SELECT no FROM lanes WHERE provider = ? AND model = ? AND method = ? AND tier = ?`)
-      .get(lane.provider, lane.model, lane.method, laneTier(lane));
+      .prepare(`SELECT no FROM lanes WHERE provider = ? AND model = ? AND method = ? AND tier = ? AND shape = ?`)
+      .get(lane.provider, lane.model, lane.method, laneTier(lane), lane.shape ?? "");
     if (row === undefined) return undefined;
     this.#lanes.set(key, row["no"] as number);
     return row["no"] as number;
@@ -63,9 +63,9 @@ export class Names {
   lane(no: number): Lane {
     let lane = this.#lanesByNo.get(no);
     if (lane === undefined) {
-      const select = this.#connection.prepare(`SELECT provider, model, method, tier FROM lanes WHERE no = ?`);
-      const { tier, ...rest } = select.get(no) as unknown as Omit<Lane, "tier"> & { tier: LaneTier };
-      lane = atTier<Lane>(rest, tier);
+      const select = this.#connection.prepare(`SELECT provider, model, method, tier, shape FROM lanes WHERE no = ?`);
+      const { tier, shape, ...rest } = select.get(no) as unknown as Omit<Lane, "tier" | "shape"> & { tier: LaneTier; shape: string };
+      lane = atTier<Lane>(shape === "" ? rest : { ...rest, shape }, tier);
       this.#lanesByNo.set(no, lane);
     }
     return { ...lane };
@@ -142,8 +142,9 @@ export class Names {
 }
 
 const isSameLane = (a: Lane, b: Lane): boolean =>
-  a.model === b.model && a.tier === b.tier && a.method === b.method && a.provider === b.provider;
+  a.model === b.model && a.shape === b.shape && a.tier === b.tier && a.method === b.method && a.provider === b.provider;
 
 // A length in front keeps two different names apart whatever characters they hold.
-const laneKey = (lane: Lane): string => `${laneTier(lane)}:${lane.method}:${lane.provider.length}:${lane.provider}${lane.model}`;
+const laneKey = (lane: Lane): string =>
+  `${laneTier(lane)}:${lane.method}:${lane.shape ?? ""}:${lane.provider.length}:${lane.provider}${lane.model}`;
 const chainKey = (chain: string, version: string): string => `${chain.length}:${chain}${version}`;

@@ -160,10 +160,10 @@ describe("opening a SQLite store", () => {
     expect([error.code, error.retryable, error.message.includes(path)]).toEqual(["store_too_new", false, true]);
   });
 
-  it("refuses a store from before the first release, and leaves it as it is", async () => {
+  it.each([1, 2])("refuses a store from before the first release (version %i), and leaves it as it is", async (version) => {
     await (await open()).close();
     const database = new DatabaseSync(path);
-    database.exec("PRAGMA user_version = 1");
+    database.exec(`PRAGMA user_version = ${version}`);
     database.close();
     const before = await readFile(path);
     const error = await failureOf(open());

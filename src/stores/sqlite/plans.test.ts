@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { referencePrefix } from "../../core/payload-store.ts";
 import { autoLane, child, failure, flexLane, lane, newRun, request, sleep, step, StoreKit, succeeded } from "../../testing/store-kit.ts";
 import { SqliteStore } from "./store.ts";
 
@@ -123,7 +124,7 @@ async function liveFurther(kit: StoreKit): Promise<void> {
   await store.updateSweep({ batch: "b1", update: { sweepAt: null } });
   const now = kit.now + 1_000;
   await store.removeEnded({ now, limit: 1, runs: {}, histories: now });
-  await store.removeEnded({ now, limit: 99, runs: { completed: now, failed: now, cancelled: now }, batches: now });
+  await store.removeEnded({ now, limit: 99, runs: { completed: now, failed: now, cancelled: now }, batches: now, referencePrefix });
 }
 
 const big = /^SCAN (runs|r|entries|e|bodies|answers|a|run_inputs|i|run_outcomes|o|run_waiters|shared|departed|batches|b)\b/;
@@ -160,6 +161,8 @@ describe("query plans of the SQLite store", () => {
     ["runs_starter", "WHERE starter = ?"],
     ["runs_ended", "r.pruned = ?1"],
     ["run_waiters_entry", "FROM run_waiters WHERE entry >= ?"],
+    ["answers_references", "FROM answers WHERE value = ?"],
+    ["outputs_references", "FROM run_outcomes WHERE output = ?"],
     ["shared_expiring", "FROM shared WHERE expires_at <= ?"],
     ["batches_ended", "FROM batches b WHERE b.state >= 5"],
     ["batches_sweep", "WHERE sweep_at <= ?"],

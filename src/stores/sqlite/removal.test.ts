@@ -26,9 +26,9 @@ describe("removing from a store with much that must stay", () => {
     await completeAll(kit);
     kit.now += 1;
     const remove = () => store.removeEnded({ now: kit.now, limit: 20, runs: { completed: kit.now } });
-    expect(await remove()).toEqual({ runs: 0, histories: 0, batches: 0, more: true });
-    expect(await remove()).toEqual({ runs: 20, histories: 0, batches: 0, more: true });
-    expect(await remove()).toEqual({ runs: 10, histories: 0, batches: 0, more: false });
+    expect(await remove()).toEqual({ runs: 0, histories: 0, batches: 0, more: true, references: [] });
+    expect(await remove()).toEqual({ runs: 20, histories: 0, batches: 0, more: true, references: [] });
+    expect(await remove()).toEqual({ runs: 10, histories: 0, batches: 0, more: false, references: [] });
     await store.cancelRuns({ now: kit.now, ids: ["starter"] });
     kit.now += 1;
     let removed = 0;

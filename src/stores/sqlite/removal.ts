@@ -1,6 +1,7 @@
 import { RUN } from "./codes.ts";
 import type { Database } from "./database.ts";
 import { forgetHistory } from "./history.ts";
+import { References } from "./references.ts";
 import { hasExpired, removeExpired } from "./shared.ts";
 import { BATCHES, RUNS } from "./tallies.ts";
 
@@ -10,6 +11,7 @@ export interface RemoveParams {
   runs: { completed?: number; failed?: number; cancelled?: number };
   histories?: number;
   batches?: number;
+  referencePrefix?: string;
 }
 
 /** Entries that one call removes at most, but for the last run, which goes whole. */
@@ -17,13 +19,21 @@ const ENTRY_LIMIT = 20_000;
 /** Rows of one index that one call looks at: what has ended but must stay does not make a call long. */
 const WINDOW = 5_000;
 
-export function removeEnded(db: Database, params: RemoveParams): { runs: number; histories: number; batches: number; more: boolean } {
+export interface Removed {
+  runs: number;
+  histories: number;
+  batches: number;
+  more: boolean;
+  references: string[];
+}
+
+export function removeEnded(db: Database, params: RemoveParams): Removed {
   const work = new Removal(db, params);
   const runs = work.runs(params.runs);
   const histories = work.histories(params.histories);
   const batches = work.batches(params.batches);
   work.shared();
-  return { runs, histories, batches, more: work.more };
+  return { runs, histories, batches, more: work.more, references: work.references.gone() };
 }
 
 interface Ended {
@@ -55,12 +65,14 @@ interface Look {
 /** One call's work: at most so much of everything together, old first. */
 class Removal {
   more = false;
+  readonly references: References;
   readonly #db: Database;
   readonly #now: number;
   #left: number;
   #entries = ENTRY_LIMIT;
 
-  constructor(db: Database, { now, limit }: RemoveParams) {
+  constructor(db: Database, { now, limit, referencePrefix }: RemoveParams) {
+    this.references = new References(db, referencePrefix);
     this.#db = db;
     this.#now = now;
     this.#left = limit;
@@ -84,7 +96,7 @@ class Removal {
     if (before === undefined) return 0;
     const text = `SELECT r.no, r.ended_at, ${isSettled} AS removable FROM runs r ${endedRuns} LIMIT ?5`;
     return this.#remove([this.#look("histories", text, [0, before], [])], (no) => {
-      this.#entries -= forgetHistory(this.#db, no, this.#now);
+      this.#entries -= forgetHistory(this.#db, no, this.#now, undefined, this.references);
       this.#db.sql(`UPDATE runs SET pruned = 1 WHERE no = ?`).run(no);
     });
   }
@@ -103,7 +115,7 @@ class Removal {
   }
 
   shared(): void {
-    if (this.#left > 0) this.#left -= removeExpired(this.#db, this.#now, this.#left);
+    if (this.#left > 0) this.#left -= removeExpired(this.#db, this.#now, this.#left, this.references);
     if (this.#left <= 0 && hasExpired(this.#db, this.#now)) this.more = true;
   }
 
@@ -149,10 +161,10 @@ class Removal {
 
   #removeRun(no: number): void {
     const db = this.#db;
-    this.#entries -= forgetHistory(db, no, this.#now);
+    this.#entries -= forgetHistory(db, no, this.#now, undefined, this.references);
     const row = db.sql(`DELETE FROM runs WHERE no = ? RETURNING id, state`).get(no);
-    db.sql(`DELETE FROM run_inputs WHERE no = ?`).run(no);
-    db.sql(`DELETE FROM run_outcomes WHERE no = ?`).run(no);
+    this.references.remove("run_inputs", no);
+    this.references.remove("run_outcomes", no);
     db.tallies.move(RUNS, row?.["state"] as number, undefined);
     db.names.dropRun(row?.["id"] as string);
   }

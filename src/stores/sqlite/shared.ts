@@ -6,6 +6,7 @@ import type { NewRequest } from "../../core/store.ts";
 import { ENTRY, runOf } from "./codes.ts";
 import type { Database } from "./database.ts";
 import { addAnswer, readHead, releaseAnswer, type RunHead, settleEntry } from "./entries.ts";
+import type { References } from "./references.ts";
 import { REQUESTS } from "./tallies.ts";
 
 /** What a request does about its key: it is asked for all, waits for the one that is, or has its answer (by number) at once. */
@@ -114,13 +115,13 @@ export function hasExpired(db: Database, now: number): boolean {
 }
 
 /** Lets go of up to `limit` answers whose time is over. */
-export function removeExpired(db: Database, now: number, limit: number): number {
+export function removeExpired(db: Database, now: number, limit: number, references: References): number {
   const rows = db.sql(`SELECT no, answer FROM shared WHERE expires_at <= ? ORDER BY expires_at LIMIT ?`).all(now, limit) as {
     no: number;
     answer: number | null;
   }[];
   for (const { no, answer } of rows) {
-    releaseAnswer(db, answer);
+    releaseAnswer(db, answer, references);
     db.sql(`UPDATE shared SET answer = NULL, expires_at = NULL WHERE no = ?`).run(no);
     forgetShare(db, no);
   }

@@ -21,6 +21,7 @@ import type {
   RequestFilter,
   RequestRecord,
   RequestResult,
+  RoleWish,
   RunFilter,
   RunRecord,
   SettleRow,
@@ -131,7 +132,7 @@ export class SqliteStore implements Store {
 
   // Workers
 
-  heartbeat(params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: string[]; maxAttempts: number }): Promise<{
+  heartbeat(params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: RoleWish[]; maxAttempts: number }): Promise<{
     roles: string[];
   }> {
     return this.#writeSoon((db) => heartbeat(db, params, this.#options.isProcessAlive ?? processExists));
@@ -307,7 +308,7 @@ export class SqliteStore implements Store {
     return this.#write((db) => releaseBatches(db, params));
   }
 
-  removeEnded(params: RemoveParams): Promise<{ runs: number; histories: number; batches: number; more: boolean }> {
+  removeEnded(params: RemoveParams): ReturnType<Store["removeEnded"]> {
     return this.#writeSoon((db) => removeEnded(db, params));
   }
 }

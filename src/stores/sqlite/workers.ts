@@ -1,5 +1,5 @@
 import type { SerializedError } from "../../core/errors.ts";
-import type { WorkerIdentity } from "../../core/store.ts";
+import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
 import { RUN } from "./codes.ts";
 import type { Database } from "./database.ts";
 import { cancelled, type EndingRun, endRun, storeOutcome } from "./runs.ts";
@@ -17,7 +17,7 @@ export function processExists(pid: number): boolean {
 
 export function heartbeat(
   db: Database,
-  params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: string[]; maxAttempts: number },
+  params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: RoleWish[]; maxAttempts: number },
   isAlive: (pid: number) => boolean,
 ): { roles: string[] } {
   const { worker, now } = params;
@@ -40,7 +40,13 @@ export function heartbeat(
     const isGone = other.host === worker.host && other.pid !== worker.pid && !isAlive(other.pid);
     if (other.lease_until <= now || isGone) release(db, other.no, now, { worker: other.id, maxAttempts: params.maxAttempts });
   }
-  return { roles: takeRoles(db, db.names.workerNo(worker.id) as number, params.roles) };
+  return {
+    roles: takeRoles(
+      db,
+      db.names.workerNo(worker.id) as number,
+      params.roles.map(({ name }) => name),
+    ),
+  };
 }
 
 export function leave(db: Database, { worker, now }: { worker: string; now: number }): void {
@@ -48,7 +54,7 @@ export function leave(db: Database, { worker, now }: { worker: string; now: numb
   if (no !== undefined) release(db, no, now, undefined);
 }
 
-/** Gives each wanted role to this worker unless another one has it; dead holders have been removed before. */
+/** On one machine every role is exclusive. Gives each wanted one to this worker unless another one has it; dead holders have been removed before. */
 function takeRoles(db: Database, worker: number, wanted: readonly string[]): string[] {
   for (const { role } of db.sql(`SELECT role FROM roles WHERE worker = ?`).all(worker) as { role: string }[]) {
     if (!wanted.includes(role)) db.sql(`DELETE FROM roles WHERE role = ?`).run(role);

@@ -1,0 +1,137 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { systemClock } from "../client/system-clock.ts";
+import type { Store } from "../core/store.ts";
+import { Gembatch } from "../index.ts";
+import { SqliteStore } from "../stores/sqlite/store.ts";
+import { createTestKit, ManualClock, SteerableProvider } from "../testing.ts";
+
+describe("a worker that stops", () => {
+  it("keeps its lease until the turns in hand are done, and gives up its roles meanwhile", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "gembatch-worker-"));
+    const clock = new ManualClock();
+    const provider = new SteerableProvider({ clock });
+    const open = (seed: number) =>
+      createTestKit({ store: new SqliteStore({ path: join(folder, "store.db") }), clock, provider, worker: { lease: "30s" }, seed });
+    const [leaving, staying] = [open(1), open(2)];
+    let executed = 0;
+    const working = Promise.withResolvers<void>();
+    const chains = [leaving, staying].map(({ gembatch }) =>
+      gembatch.chain("long", async ({ step, models }, text: string) => {
+        if (text === "short") return (await models.generateContent({ model: "gemini-2.5-flash", contents: text })).text;
+        return step("work", async () => {
+          executed += 1;
+          await working.promise;
+          return "worked";
+        });
+      }),
+    );
+    const long = await chains[0]!.start("long");
+    await leaving.worker.tick();
+    expect(executed).toBe(1);
+
+    const stopping = leaving.worker.stop({ grace: "1h" });
+    const short = await chains[1]!.start("short");
+    for (let seconds = 0; seconds < 180; seconds += 5) {
+      while ((await staying.worker.tick()).worked);
+      await clock.advance(5_000);
+    }
+    // The other one took over the sending within seconds, and not the run.
+    expect([await short.result(), executed, provider.jobs.length]).toEqual(["<short>", 1, 1]);
+    working.resolve();
+    await stopping;
+    while ((await staying.worker.tick()).worked);
+    expect([await long.result(), executed]).toEqual(["worked", 1]);
+    for (const { gembatch } of [leaving, staying]) await gembatch.close();
+    rmSync(folder, { recursive: true });
+  });
+});
+
+describe("a worker on a store that gives hints", () => {
+  it("looks when it is told to, until it is stopped", async () => {
+    const listeners = new Set<() => void>();
+    class HintingStore extends SqliteStore implements Store {
+      onHint(listener: () => void): () => void {
+        listeners.add(listener);
+        return () => void listeners.delete(listener);
+      }
+    }
+    const store = new HintingStore({ path: ":memory:" });
+    const clock = new ManualClock();
+    const { gembatch, worker } = createTestKit({ store, clock });
+    const chain = gembatch.chain("plain", (_context, n: number) => n);
+    await worker.start();
+    const settle = async () => {
+      for (let round = 0; round < 200; round += 1) await new Promise(setImmediate);
+    };
+    await settle();
+    // Another process starts a run: nobody here is told, and time stands still.
+    const { id } = await chain.start(5);
+    const [record] = await store.getRuns({ ids: [id] });
+    await settle();
+    expect(await gembatch.runs.get(id)).toMatchObject({ state: "completed" });
+    await store.startRuns({
+      now: clock.now(),
+      runs: [{ id: "r2", kind: "chain", chain: record!.chain, version: "", input: "6", fingerprint: "f", priority: 0 }],
+    });
+    await settle();
+    expect(await gembatch.runs.get("r2")).toMatchObject({ state: "runnable" });
+    for (const listener of listeners) listener();
+    await settle();
+    expect([(await gembatch.runs.get("r2"))?.state, listeners.size]).toEqual(["completed", 1]);
+    const closed = gembatch.close();
+    await clock.advance(60_000);
+    await closed;
+    expect(listeners.size).toBe(0);
+  });
+});
+
+describe("a worker on a store with a clock", () => {
+  /** A store whose clock is an hour ahead. */
+  class AheadStore extends SqliteStore implements Store {
+    override async heartbeat(params: Parameters<Store["heartbeat"]>[0]): ReturnType<Store["heartbeat"]> {
+      return { ...(await super.heartbeat(params)), time: systemClock.now() + 3_600_000 };
+    }
+  }
+  const nowOf = async (options: { clock?: typeof systemClock }) => {
+    await using gembatch = new Gembatch({
+      store: new AheadStore({ path: ":memory:" }),
+      provider: new SteerableProvider({ clock: systemClock }),
+      logger: false,
+      ...options,
+    });
+    const run = await gembatch.chain("now", ({ now }) => now()).start(undefined);
+    return ((await run.result()) - systemClock.now()) / 3_600_000;
+  };
+
+  it("goes by that clock", async () => {
+    expect(await nowOf({})).toBeCloseTo(1, 1);
+  });
+
+  it("goes by the clock that it was given", async () => {
+    expect(await nowOf({ clock: { ...systemClock } })).toBeCloseTo(0, 1);
+  });
+});
+
+describe("a worker without the provider that requests wait for", () => {
+  it("says so when it starts", async () => {
+    const clock = new ManualClock();
+    const store = new SqliteStore({ path: ":memory:" });
+    const close = store.close.bind(store);
+    store.close = async () => {};
+    const warnings: string[] = [];
+    const silent = () => {};
+    const logger = { debug: silent, info: silent, warn: (message: string) => void warnings.push(message), error: silent };
+    for (const name of ["gemini", "vertex"]) {
+      const kit = createTestKit({ store, clock, provider: new SteerableProvider({ clock, name }), logger });
+      const chain = kit.gembatch.chain("ask", async ({ models }) => models.generateContent({ model: "gemini-2.5-flash", contents: "x" }));
+      await chain.start(undefined);
+      await kit.worker.tick();
+      await kit.gembatch.close();
+    }
+    expect(warnings).toEqual([expect.stringMatching(/^Requests to gemini wait in this store/)]);
+    await close();
+  });
+});

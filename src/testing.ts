@@ -24,4 +24,5 @@ export {
   type SteerableProviderOptions,
 } from "./testing/steerable-provider.ts";
 export { testProvider, type ProviderSetup, type TestFunctions } from "./testing/provider-conformance.ts";
+export { testPayloadStore, type PayloadStoreSetup, type PayloadStoreSubject } from "./testing/payload-conformance.ts";
 export { testStore, type StoreSetup, type StoreSubject } from "./testing/store-conformance.ts";

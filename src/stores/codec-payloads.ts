@@ -15,6 +15,7 @@ import type {
   TurnCommit,
   TurnOutcome,
 } from "../core/store.ts";
+import { Gate } from "./gate.ts";
 
 /** Calls of a codec at the same time: some that wait for a key service are worth it, a million at once are not. */
 const parallel = 32;
@@ -27,8 +28,7 @@ type ErrorTexts = Pick<SerializedError, "message" | "hint" | "stack" | "details"
 /** Records on their way in, encoded, and on their way out, decoded. `what` names the run or request for the error. */
 export class Payloads {
   readonly #codec: PayloadCodec | undefined;
-  #free = parallel;
-  readonly #waiting: (() => void)[] = [];
+  readonly #gate = new Gate(parallel);
 
   /** Without a codec, encoded payloads are found out and refused. */
   constructor(codec: PayloadCodec | undefined) {
@@ -164,21 +164,17 @@ export class Payloads {
   }
 
   async #call(method: "encode" | "decode", text: string, what: string): Promise<string> {
-    if (!this.#codec) throw codecFailed(`A payload of ${what} was stored with a codec, and there is none now`);
-    // The place of the one that ended is handed on, so that nobody overtakes.
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      const result: unknown = await this.#codec[method](text);
-      if (typeof result === "string") return result;
-      throw new TypeError("it gave no text");
-    } catch (cause) {
-      throw codecFailed(`The codec could not ${method} a payload of ${what}`, cause);
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free += 1;
-    }
+    const codec = this.#codec;
+    if (!codec) throw codecFailed(`A payload of ${what} was stored with a codec, and there is none now`);
+    return this.#gate.pass(async () => {
+      try {
+        const result: unknown = await codec[method](text);
+        if (typeof result === "string") return result;
+        throw new TypeError("it gave no text");
+      } catch (cause) {
+        throw codecFailed(`The codec could not ${method} a payload of ${what}`, cause);
+      }
+    });
   }
 }
 

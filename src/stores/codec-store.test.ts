@@ -41,6 +41,7 @@ testStore(
   { describe, it, expect },
   {
     name: "SQLite behind a codec",
+    without: { references: "what it stores is none" },
     async createStore() {
       const folder = await newFolder();
       const opened: Store[] = [];

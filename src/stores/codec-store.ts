@@ -4,7 +4,7 @@
  * @module
  */
 import { unwrapEncoded, type PayloadCodec } from "../core/codec.ts";
-import { GembatchError, serializeError } from "../core/errors.ts";
+import { serializeError } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
 import type {
   BatchRecord,
@@ -19,6 +19,7 @@ import type {
   Store,
 } from "../core/store.ts";
 import { Payloads } from "./codec-payloads.ts";
+import { giveBack, type UnreadableRun } from "./give-back.ts";
 import { WrappedStore } from "./wrapped-store.ts";
 
 type Params<Method extends keyof Store> = Store[Method] extends (params: infer P) => unknown ? P : never;
@@ -51,29 +52,17 @@ class ReadingStore extends WrappedStore {
   override async claimRuns(params: Params<"claimRuns">): Promise<ClaimedRun[]> {
     const runs = await this.store.claimRuns(params);
     if (!runs.some(({ input }) => unwrapEncoded(input) !== undefined)) return runs;
-    const unreadable: { run: ClaimedRun; error: unknown }[] = [];
+    const unreadable: UnreadableRun[] = [];
     const decoded = await Promise.all(
       runs.map(async (run) =>
         this.payloads.decode(run.input, `run ${run.id}`).then(
           (input): ClaimedRun => ({ ...run, input }),
-          (error: unknown) => void unreadable.push({ run, error }),
+          (error: unknown) => void unreadable.push({ run, error: serializeError(error, "codec_failed") }),
         ),
       ),
     );
-    if (unreadable.length > 0) await this.#giveBack(params, unreadable);
+    if (unreadable.length > 0) await giveBack(this.store, params, unreadable, this.#log);
     return decoded.filter((run) => run !== undefined);
-  }
-
-  /** Kept in hand they would hang until this process ends: nobody else may take up a claimed run. */
-  async #giveBack({ worker, now }: Params<"claimRuns">, unreadable: readonly { run: ClaimedRun; error: unknown }[]): Promise<void> {
-    const turns = unreadable.map(({ run, error }) => {
-      this.#log.error(GembatchError.is(error) ? error.message : "A payload could not be decoded.", { run: run.id });
-      const at = now + Math.min(15, 2 ** run.attempts) * 60_000;
-      // The error quotes nothing and stays in clear, for whoever looks without the codec.
-      const outcome = { type: "retry", at, error: serializeError(error, "codec_failed") } as const;
-      return { run: run.id, epoch: run.epoch, seen: run.seq, firstNo: 0, entries: [], starts: [], code: run.code, notes: [], outcome };
-    });
-    await this.store.commitTurns({ worker, now, turns });
   }
 
   override async loadHistory(params: Params<"loadHistory">): Promise<Entry[][]> {

@@ -7,7 +7,8 @@
  * @module
  */
 import { ProviderError } from "../../core/provider.ts";
-import { type Answer, type Call, errorFromAnswer, errorFromThrown } from "./errors.ts";
+import { readAnswer, roundTrip, withTimeout } from "../shared/http.ts";
+import { type Call, errorFromAnswer, errorFromThrown, errorsOf } from "./errors.ts";
 import type { Settings } from "./options.ts";
 
 export interface Client {
@@ -35,7 +36,10 @@ export function createClient(settings: Settings): Client {
     headers,
     async json(call, method, path, signal) {
       const init = { method, headers: headers(), redirect: "manual" as const, ...(method === "GET" ? {} : { body: "{}" }) };
-      const answer = await roundTrip(call, settings.fetch, url(path), { ...init, signal: withTimeout(signal, settings.timeoutMs.call) });
+      const answer = await roundTrip(errorsOf(call), settings.fetch, url(path), {
+        ...init,
+        signal: withTimeout(signal, settings.timeoutMs.call),
+      });
       return answer.json;
     },
     async open(call, path, signal) {
@@ -55,48 +59,13 @@ export function createClient(settings: Settings): Client {
         if (response.ok) return response;
         const location = response.headers.get("location");
         const target = location && response.status >= 300 && response.status < 400 ? URL.parse(location, next.href) : null;
-        if (!target) throw errorFromAnswer(call, await readAnswer(call, response));
+        if (!target) throw errorFromAnswer(call, await readAnswer(errorsOf(call), response));
         await response.body?.cancel();
         next = target;
       }
       throw new ProviderError("unavailable", "Could not download the results of a batch job: too many redirects.");
     },
   };
-}
-
-/** Sends once, reads the whole answer, and gives its JSON if the status is 2xx. Throws ProviderError for everything else. */
-export async function roundTrip(
-  call: Call,
-  fetch: typeof globalThis.fetch,
-  url: Parameters<typeof globalThis.fetch>[0],
-  init: RequestInit,
-): Promise<{ json: unknown; text: string; response: Response }> {
-  let response: Response;
-  try {
-    response = await fetch(url, init);
-  } catch (thrown) {
-    throw errorFromThrown(call, thrown);
-  }
-  const answer = await readAnswer(call, response);
-  if (!response.ok) throw errorFromAnswer(call, answer);
-  try {
-    return { json: JSON.parse(answer.body), text: answer.body, response };
-  } catch {
-    throw errorFromAnswer(call, answer);
-  }
-}
-
-async function readAnswer(call: Call, response: Response): Promise<Answer> {
-  try {
-    return { status: response.status, body: await response.text(), retryAfter: response.headers.get("retry-after") };
-  } catch (thrown) {
-    throw errorFromThrown(call, thrown);
-  }
-}
-
-/** Aborts when the caller does, or after `ms`. */
-export function withTimeout(signal: AbortSignal, ms: number): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(ms)]);
 }
 
 /** The model as a path: `models/gemini-2.5-flash`; `tunedModels/…` has its collection already. */

@@ -4,8 +4,9 @@
  * @module
  */
 import { type JobInput, type Lane, type ProviderJob, ProviderError, type StagedInput } from "../../core/provider.ts";
-import { type Client, modelPath, roundTrip, withTimeout } from "./client.ts";
-import { errorFromAnswer, errorFromThrown } from "./errors.ts";
+import { SendOnce, type Sending } from "../shared/http.ts";
+import { type Client, modelPath } from "./client.ts";
+import { errorFromThrown, errorsOf } from "./errors.ts";
 import type { Settings } from "./options.ts";
 import { encodeInline } from "./rows.ts";
 import { openSdk } from "./sdk.ts";
@@ -14,11 +15,6 @@ import { inlineRef } from "./upload.ts";
 
 type WebhookConfig = Settings["webhookConfig"];
 
-interface CreateOptions {
-  signal: AbortSignal;
-  beforeSend: () => Promise<boolean>;
-}
-
 /**
  * Creates the job of a staged input. Throws ProviderError; `ambiguous` unless it is certain that no job came of it.
  *
@@ -26,13 +22,14 @@ interface CreateOptions {
  * transport: `createEmbeddings` writes a warning to the console at every call, and inline rows, which are REST bodies already,
  * would be converted once more.
  */
-export async function createJob(client: Client, input: JobInput, staged: StagedInput, options: CreateOptions): Promise<ProviderJob> {
+export async function createJob(client: Client, input: JobInput, staged: StagedInput, options: Sending): Promise<ProviderJob> {
   const { lane, token } = input;
   const apiKey = client.settings.requireApiKey();
   // What the store throws while rows are read is not the provider's: it goes on as it is.
   const { webhookConfig } = client.settings;
   const body = staged.ref === inlineRef ? await inlineBody(input, webhookConfig) : fileBody(token, staged.ref, webhookConfig);
-  const sender = new SendOnce(client, options);
+  const { fetch, timeoutMs } = client.settings;
+  const sender = new SendOnce({ fetch, timeoutMs: timeoutMs.create, errors: errorsOf("create"), toJob }, options);
   try {
     if (staged.ref === inlineRef || lane.method === "embedContent") {
       await post(client, lane, body, sender);
@@ -65,27 +62,4 @@ async function inlineBody(input: JobInput, webhookConfig: WebhookConfig): Promis
   for await (const row of input.rows()) rows.push(encodeInline(row));
   const hook = webhookConfig ? `,"webhookConfig":${JSON.stringify(webhookConfig)}` : "";
   return `{"batch":{"displayName":${JSON.stringify(input.token)},"inputConfig":{"requests":{"requests":[${rows.join(",")}]}}${hook}}}`;
-}
-
-/** A transport that lets one request through, awaits `beforeSend` as the last thing before it, and reads the raw answer. */
-class SendOnce {
-  sent = false;
-  job: ProviderJob | undefined;
-  readonly fetch: typeof globalThis.fetch;
-
-  constructor(client: Client, { signal, beforeSend }: CreateOptions) {
-    const { settings } = client;
-    this.fetch = async (url, init) => {
-      if (this.sent) throw new ProviderError("ambiguous", "Could not create a batch job: the request was to be sent twice.");
-      const limited = withTimeout(signal, settings.timeoutMs.create);
-      if (signal.aborted || !(await beforeSend()) || signal.aborted) {
-        throw new ProviderError("unavailable", "The batch job was not created: the time in which that was safe is over, nothing was sent.");
-      }
-      this.sent = true;
-      const { json, text, response } = await roundTrip("create", settings.fetch, url, { ...init, redirect: "manual", signal: limited });
-      this.job = toJob(json);
-      if (!this.job) throw errorFromAnswer("create", { status: response.status, body: text });
-      return new Response(text, { status: response.status, headers: { "content-type": "application/json" } });
-    };
-  }
 }

@@ -5,7 +5,7 @@ import { GoogleGenAI, ServiceTier } from "@google/genai";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type DirectCall, type Lane, ProviderError } from "../../core/provider.ts";
 import type { GeminiOptions } from "./options.ts";
-import { dispatcherKey } from "./patient-fetch.ts";
+import { dispatcherKey } from "../shared/patient-fetch.ts";
 import { gemini } from "./provider.ts";
 
 interface Call {

@@ -7,8 +7,9 @@
  * @module
  */
 import { type DirectCall, ProviderError } from "../../core/provider.ts";
-import { type Client, modelPath, roundTrip } from "./client.ts";
-import { errorFromAnswer } from "./errors.ts";
+import { roundTrip } from "../shared/http.ts";
+import { type Client, modelPath } from "./client.ts";
+import { errorFromAnswer, errorsOf } from "./errors.ts";
 import { decodeItem } from "./rows.ts";
 
 /** The service gives up after 600 seconds unless it is asked to wait longer (ai.google.dev/gemini-api/docs/flex-inference); flex answers within 15 minutes. */
@@ -30,7 +31,7 @@ export async function callNow(client: Client, call: DirectCall): Promise<unknown
   const init = { method: "POST", headers, body: isFlex ? asFlex(body) : body, redirect: "manual" as const, signal };
   try {
     const url = client.url(`${modelPath(lane.model)}:${lane.method}`);
-    const { json, text, response } = await roundTrip("ask", client.settings.patientFetch, url, init);
+    const { json, text, response } = await roundTrip(errorsOf("ask"), client.settings.patientFetch, url, init);
     if (!isResponse(json)) throw errorFromAnswer("ask", { status: response.status, body: text });
     return json;
   } catch (thrown) {

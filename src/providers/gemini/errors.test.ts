@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { type Call, errorFromAnswer, errorFromThrown, toRowError } from "./errors.ts";
+import { toRowError } from "../shared/row-error.ts";
+import { type Call, errorFromAnswer, errorFromThrown } from "./errors.ts";
 
 const google = (code: number, status: string, message: string, details: unknown[] = []): string =>
   JSON.stringify({ error: { code, message, status, details } });

@@ -1,142 +1,34 @@
 /**
- * Finding and reading jobs. A list is a hint, a GET is the truth: lists are newest first, shift while they are paged, lag
- * behind, and leave out inline results (gemini-batch.md 1.3, 1.4).
+ * Finding and reading jobs, as Gemini has them.
  *
  * @module
  */
 import { ProviderError, type ProviderJob } from "../../core/provider.ts";
+import { cancelUnlessEnded, findByToken, getByName, type JobReader, pageOf, readNamed } from "../shared/job-lists.ts";
 import { type Client, resourcePath } from "./client.ts";
 import { toJob } from "./states.ts";
 
-const pageSize = 100;
-/** GETs at the same time; up to as many names are read without a list. */
-const maxParallel = 8;
-/** Our clock and the service's may differ by this much. */
-const clockSkewMs = 10 * 60_000;
-const notEnded = new Set<ProviderJob["state"]>(["pending", "running"]);
-
-/** One job by GET, or `undefined` if the service says that there is none. */
-export async function getJob(client: Client, name: string, signal: AbortSignal): Promise<ProviderJob | undefined> {
-  let operation: unknown;
-  try {
-    operation = await client.json("get", "GET", resourcePath(name, "batches"), signal);
-  } catch (thrown) {
-    if (ProviderError.is(thrown) && thrown.failure === "missing") return undefined;
-    throw thrown;
-  }
-  const job = toJob(operation);
-  if (!job) throw new ProviderError("unavailable", "Could not read a batch job: the answer is not an operation.");
-  // Answered under the name that was asked for, whatever the answer calls itself.
-  return { ...job, name };
+function readerOf(client: Client): JobReader {
+  return {
+    toJob,
+    get: (name, signal) => getByName(name, () => client.json("get", "GET", resourcePath(name, "batches"), signal), toJob),
+    listPage: async (query, signal) => pageOf(await client.json("list", "GET", `batches?${query}`, signal), "operations"),
+  };
 }
 
 /** Every job with exactly this display name, oldest first, each confirmed by GET. Pages until everything is older than `since`. */
 export async function findJobs(client: Client, token: string, since: number, signal: AbortSignal): Promise<ProviderJob[]> {
-  const names = new Set<string>();
-  for await (const page of listPages(client, signal)) {
-    for (const job of page) if (job.token === token) names.add(job.name);
-    if (isOlder(page, since - clockSkewMs)) break;
-  }
-  const jobs = await mapParallel([...names], (name) => getJob(client, name, signal));
-  const confirmed = jobs.filter((job) => job !== undefined && (job.token ?? token) === token);
-  return (confirmed as ProviderJob[]).toSorted((a, b) => (a.createdAt ?? 0) - (b.createdAt ?? 0));
+  return findByToken(readerOf(client), token, since, signal);
 }
 
-/** Whether the page, and with it what follows, was created before `time`. Never so for a list that turns out to be oldest first. */
-function isOlder(page: readonly ProviderJob[], time: number): boolean {
-  const first = page[0]?.createdAt ?? Number.NaN;
-  const last = page.at(-1)?.createdAt ?? Number.NaN;
-  return first >= last && page.every((job) => job.createdAt !== undefined && job.createdAt < time);
-}
-
-/**
- * The named jobs in the order of the names; gone ones are left out. Many are read by list, then by GET those that the list did not show and
- * those that look ended (a list item may lack the output). A job whose GET fails while others answer comes back as
- * `unknown`, so that one broken job does not hide the rest; if none answers, that failure is thrown.
- */
-export async function getJobs(client: Client, requested: readonly string[], signal: AbortSignal): Promise<ProviderJob[]> {
-  const names = [...new Set(requested)];
-  const found = new Map<string, ProviderJob>();
-  if (names.length > maxParallel) {
-    for (const [name, job] of await listNamed(client, new Set(names), signal)) if (notEnded.has(job.state)) found.set(name, job);
-  }
-  let failure: ProviderError | undefined;
-  let answers = found.size;
-  await mapParallel(
-    names.filter((name) => !found.has(name)),
-    async (name) => {
-      try {
-        const job = await getJob(client, name, signal);
-        answers += 1;
-        if (job) found.set(name, job);
-      } catch (thrown) {
-        if (!ProviderError.is(thrown) || signal.aborted || thrown.failure === "denied" || thrown.failure === "throttled") throw thrown;
-        failure = thrown;
-        found.set(name, { name, state: "unknown", rawStatus: `unreadable (HTTP ${thrown.status ?? "none"})` });
-      }
-    },
-  );
-  if (failure && answers === 0) throw failure;
-  return names.map((name) => found.get(name)).filter((job) => job !== undefined);
-}
-
-/** What the list shows of these jobs. Stops as soon as it has seen all, or after as many pages as they could fill and some. */
-async function listNamed(client: Client, names: ReadonlySet<string>, signal: AbortSignal): Promise<Map<string, ProviderJob>> {
-  const seen = new Map<string, ProviderJob>();
-  let pages = Math.ceil(names.size / pageSize) + 2;
-  try {
-    for await (const page of listPages(client, signal)) {
-      for (const job of page) if (names.has(job.name)) seen.set(job.name, job);
-      pages -= 1;
-      if (seen.size === names.size || pages === 0) break;
-    }
-  } catch (thrown) {
-    // GETs will do; unless the service asked for fewer calls, or takes none.
-    if (!ProviderError.is(thrown) || signal.aborted || thrown.failure === "denied" || thrown.failure === "throttled") throw thrown;
-  }
-  return seen;
-}
-
-interface ListPage {
-  operations?: unknown;
-  nextPageToken?: unknown;
-}
-
-async function* listPages(client: Client, signal: AbortSignal): AsyncGenerator<ProviderJob[]> {
-  const tokens = new Set<string>();
-  let query = `pageSize=${pageSize}`;
-  for (;;) {
-    const page = await listPage(client, query, tokens.size > 0, signal);
-    const operations = Array.isArray(page?.operations) ? page.operations : [];
-    yield operations.map(toJob).filter((job) => job !== undefined);
-    const next = page?.nextPageToken;
-    // An empty token is the end as well; one that was seen before would go round for ever.
-    if (typeof next !== "string" || next === "" || tokens.has(next)) return;
-    tokens.add(next);
-    query = `pageSize=${pageSize}&pageToken=${encodeURIComponent(next.toWellFormed())}`;
-  }
-}
-
-async function listPage(client: Client, query: string, further: boolean, signal: AbortSignal): Promise<ListPage | null> {
-  try {
-    return (await client.json("list", "GET", `batches?${query}`, signal)) as ListPage | null;
-  } catch (thrown) {
-    // The token of a page is what is wrong then, not the question: it goes stale while the list changes.
-    if (further && ProviderError.is(thrown) && (thrown.failure === "refused" || thrown.failure === "missing")) {
-      throw new ProviderError("unavailable", thrown.message, { cause: thrown });
-    }
-    throw thrown;
-  }
+/** The named jobs in the order of the names; gone ones are left out, unreadable ones are `unknown`. */
+export async function getJobs(client: Client, names: readonly string[], signal: AbortSignal): Promise<ProviderJob[]> {
+  return readNamed(readerOf(client), names, signal);
 }
 
 /** Cancels the job. One that has ended already is fine; one that does not exist throws `missing`. */
 export async function cancelJob(client: Client, name: string, signal: AbortSignal): Promise<void> {
-  try {
-    await client.json("cancel", "POST", `${resourcePath(name, "batches")}:cancel`, signal);
-  } catch (thrown) {
-    if (ProviderError.is(thrown) && thrown.failure === "refused") return;
-    throw thrown;
-  }
+  await cancelUnlessEnded(() => client.json("cancel", "POST", `${resourcePath(name, "batches")}:cancel`, signal));
 }
 
 /** Deletes the job and with it its output file. It does not cancel. Missing is fine. */
@@ -146,18 +38,4 @@ export async function deleteJob(client: Client, name: string, signal: AbortSigna
   } catch (thrown) {
     if (!ProviderError.is(thrown) || thrown.failure !== "missing") throw thrown;
   }
-}
-
-async function mapParallel<T, R>(items: readonly T[], map: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    while (next < items.length) {
-      const index = next;
-      next += 1;
-      results[index] = await map(items[index]!);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(maxParallel, items.length) }, lane));
-  return results;
 }

@@ -3,20 +3,14 @@
  *
  * @module
  */
-import { describe, GembatchError } from "../../core/errors.ts";
 import type { ProviderLimits } from "../../core/provider.ts";
+import { type LimitOverrides, overrideLimits } from "../shared/option-checks.ts";
 
 /** The paid tier of the project, which decides how many tokens may wait at the service. */
 export type QuotaTier = 1 | 2 | 3;
 
 /** Overrides of single limits. `enqueuedTokens`: for all models, per model (others keep the table), or `false` for none. */
-export interface GeminiLimits {
-  maxRequests?: number;
-  maxBytes?: number;
-  maxRequestBytes?: number;
-  maxJobs?: number;
-  enqueuedTokens?: number | Readonly<Record<string, number>> | false;
-}
+export type GeminiLimits = LimitOverrides;
 
 /** A whole inline body must stay below this many bytes; files have no such limit. */
 export const maxInlineBytes = 20_000_000;
@@ -47,26 +41,6 @@ const enqueuedTokens: readonly (readonly [family: RegExp, tiers: readonly [numbe
 
 /** The limits of a project of this tier with the overrides in place. Throws `invalid_option` for a limit that is no positive number. */
 export function resolveLimits(overrides: GeminiLimits, tier: QuotaTier): ProviderLimits {
-  for (const name of ["maxRequests", "maxBytes", "maxRequestBytes", "maxJobs"] as const) checkPositive(`limits.${name}`, overrides[name]);
-  const tokens = overrides.enqueuedTokens;
-  if (typeof tokens === "object" && tokens !== null && !Array.isArray(tokens))
-    for (const model of Object.keys(tokens)) checkPositive(`limits.enqueuedTokens["${model}"]`, tokens[model]);
-  else if (tokens !== false) checkPositive("limits.enqueuedTokens", tokens);
-  return {
-    maxRequests: overrides.maxRequests ?? published.maxRequests,
-    maxBytes: overrides.maxBytes ?? published.maxBytes,
-    maxRequestBytes: overrides.maxRequestBytes ?? published.maxRequestBytes,
-    maxJobs: overrides.maxJobs ?? published.maxJobs,
-    enqueuedTokens(model) {
-      if (tokens === false) return undefined;
-      if (typeof tokens === "number") return tokens;
-      if (tokens && Object.hasOwn(tokens, model)) return tokens[model];
-      return enqueuedTokens.find(([family]) => family.test(model))![1][tier - 1];
-    },
-  };
-}
-
-function checkPositive(name: string, value: unknown): void {
-  if (value === undefined || (typeof value === "number" && value > 0)) return;
-  throw new GembatchError("invalid_option", `Option ${name} must be a positive number, got ${describe(value)}.`);
+  const tokensOf = (model: string) => enqueuedTokens.find(([family]) => family.test(model))![1][tier - 1];
+  return overrideLimits(overrides, { ...published, enqueuedTokens: tokensOf }, "gemini({ limits })");
 }

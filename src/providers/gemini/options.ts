@@ -5,10 +5,21 @@
  */
 import { tmpdir } from "node:os";
 import { type Duration, parseDuration } from "../../core/duration.ts";
-import { describe, GembatchError } from "../../core/errors.ts";
+import { GembatchError } from "../../core/errors.ts";
 import { ProviderError, type ProviderLimits } from "../../core/provider.ts";
+import {
+  checkFetch,
+  checkHeaders,
+  checkLineBytes,
+  checkNames,
+  checkOneOf,
+  checkText,
+  fromEnv,
+  isLoopback,
+  toBaseUrl,
+} from "../shared/option-checks.ts";
+import { patientFetch } from "../shared/patient-fetch.ts";
 import { type GeminiLimits, type QuotaTier, resolveLimits } from "./limits.ts";
-import { patientFetch } from "./patient-fetch.ts";
 
 export interface GeminiOptions {
   /** Default: `GEMINI_API_KEY`, then `GOOGLE_API_KEY`, read when a call needs it. */
@@ -83,26 +94,22 @@ const known = [
     "webhook",
   ],
 ];
-const knownLimits = ["maxRequests", "maxBytes", "maxRequestBytes", "maxJobs", "enqueuedTokens"];
 const knownTimeouts = ["call", "create", "upload"];
 
 /** Checks the options and fills in defaults. Throws `invalid_option`. */
 export function resolveOptions(options: GeminiOptions): Settings {
   checkNames(options, known, "gemini()");
-  checkNames(options.limits ?? {}, knownLimits, "gemini({ limits })");
   checkNames(options.timeout ?? {}, knownTimeouts, "gemini({ timeout })");
   if (options.webhook !== undefined) checkNames(options.webhook, ["uri"], "gemini({ webhook })");
   for (const name of ["apiKey", "baseUrl", "apiVersion", "name", "tempDir"] as const) checkText(name, options[name]);
   checkOneOf("mode", options.mode, ["file", "inline"]);
   checkOneOf("quotaTier", options.quotaTier, [1, 2, 3]);
-  if (options.fetch !== undefined && typeof options.fetch !== "function") refuse("fetch", "a function", options.fetch);
-  const maxLineBytes = options.maxLineBytes ?? 256 * 1024 * 1024;
-  if (!(typeof maxLineBytes === "number" && maxLineBytes > 0)) refuse("maxLineBytes", "a positive number", maxLineBytes);
+  checkFetch(options.fetch);
   const { apiKey, fetch } = options;
   const findApiKey = (): string | undefined => apiKey?.trim() || fromEnv("GEMINI_API_KEY") || fromEnv("GOOGLE_API_KEY");
   return {
     name: options.name ?? "gemini",
-    baseUrl: toBaseUrl(options.baseUrl ?? fromEnv("GOOGLE_GEMINI_BASE_URL") ?? "https://generativelanguage.googleapis.com"),
+    baseUrl: toBaseUrl("baseUrl", options.baseUrl ?? fromEnv("GOOGLE_GEMINI_BASE_URL") ?? "https://generativelanguage.googleapis.com"),
     apiVersion: options.apiVersion ?? "v1beta",
     mode: options.mode ?? "file",
     limits: resolveLimits(options.limits ?? {}, options.quotaTier ?? 1),
@@ -116,7 +123,7 @@ export function resolveOptions(options: GeminiOptions): Settings {
     fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
     patientFetch: fetch ?? patientFetch,
     tempDir: options.tempDir ?? tmpdir(),
-    maxLineBytes,
+    maxLineBytes: checkLineBytes(options.maxLineBytes),
     webhookConfig: options.webhook && { uris: [toWebhookUri(options.webhook.uri)] },
     findApiKey,
     requireApiKey() {
@@ -130,58 +137,12 @@ export function resolveOptions(options: GeminiOptions): Settings {
   };
 }
 
-function checkNames(given: object, names: readonly string[], where: string): void {
-  if (typeof given !== "object" || given === null || Array.isArray(given))
-    throw new GembatchError("invalid_option", `${where} takes an object of options, got ${describe(given)}.`);
-  for (const name of Object.keys(given)) {
-    if (names.includes(name)) continue;
-    throw new GembatchError("invalid_option", `${where} has no option ${JSON.stringify(name)}.`, { hint: `It knows ${names.join(", ")}.` });
-  }
-}
-
-function checkText(name: string, value: unknown): void {
-  // The value is not shown: it may be the key.
-  if (value !== undefined && (typeof value !== "string" || value.trim() === "")) {
-    throw new GembatchError("invalid_option", `Option ${name} must be a text that is not empty.`);
-  }
-}
-
-function checkHeaders(headers: unknown): Record<string, string> {
-  if (headers === undefined) return {};
-  if (typeof headers !== "object" || headers === null || Array.isArray(headers)) refuse("headers", "an object of names and texts", headers);
-  try {
-    return Object.fromEntries(new Headers(headers as Record<string, string>));
-  } catch {
-    // The values are not shown: there may be keys among them.
-    throw new GembatchError("invalid_option", "Option headers has a name or a value that cannot be an HTTP header.");
-  }
-}
-
-function checkOneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
-  if (value !== undefined && !allowed.includes(value))
-    refuse(name, `one of ${allowed.map((item) => JSON.stringify(item)).join(", ")}`, value);
-}
-
-function refuse(name: string, expected: string, value: unknown): never {
-  throw new GembatchError("invalid_option", `Option ${name} must be ${expected}, got ${describe(value)}.`);
-}
-
-function toBaseUrl(text: string): string {
-  const url = URL.parse(text.trim());
-  if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash) refuse("baseUrl", "an http or https URL without a query", text);
-  return url.href.replace(/\/+$/, "");
-}
-
 /** The URI may carry a secret in its query, so it is not shown. */
 function toWebhookUri(uri: unknown): string {
   const url = typeof uri === "string" || uri instanceof URL ? URL.parse(String(uri)) : null;
-  const safe = url?.protocol === "https:" || (url?.protocol === "http:" && /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname));
+  const safe = url?.protocol === "https:" || (url?.protocol === "http:" && isLoopback(url));
   if (!url || !safe || url.hash) {
     throw new GembatchError("invalid_option", "Option webhook.uri must be an https URL, or http to localhost, without a fragment.");
   }
   return url.href;
-}
-
-function fromEnv(name: string): string | undefined {
-  return process.env[name]?.trim() || undefined;
 }

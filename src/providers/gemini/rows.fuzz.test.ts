@@ -4,7 +4,7 @@ import { runInNewContext } from "node:vm";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Lane, ProviderError, type ResultRow } from "../../core/provider.ts";
-import { splitLines } from "./download.ts";
+import { splitLines } from "../shared/lines.ts";
 import { gemini } from "./provider.ts";
 import { decodeItem, decodeLine, encodeInline, encodeLine } from "./rows.ts";
 

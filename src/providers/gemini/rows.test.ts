@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { splitLines } from "./download.ts";
+import { splitLines } from "../shared/lines.ts";
 import { decodeItem, decodeLine, encodeInline, encodeLine } from "./rows.ts";
 
 const line = (text: string) => decodeLine(Buffer.from(text));

@@ -7,7 +7,9 @@
  * @module
  */
 import type { BatchRow, ResultRow } from "../../core/provider.ts";
-import { toRowError } from "./errors.ts";
+import { isObject, maxResponseDepth, nestsDeeper } from "../shared/json.ts";
+import { decodeJsonLine, oneLine } from "../shared/lines.ts";
+import { toRowError } from "../shared/row-error.ts";
 
 /** One line of the input file, with its line break. The body goes in as it is; only a raw line break in it, legal between tokens, becomes a space. */
 export function encodeLine(row: BatchRow): string {
@@ -19,32 +21,10 @@ export function encodeInline(row: BatchRow): string {
   return `{"request":${row.body},"metadata":{"key":${JSON.stringify(row.key)}}}`;
 }
 
-function oneLine(body: string): string {
-  return body.includes("\n") || body.includes("\r") ? body.replace(/[\r\n]/g, " ") : body;
-}
-
-const decoder = new TextDecoder("utf-8", { fatal: true });
-
 /** One line of an output file; `undefined` for a blank one. Never throws. */
 export function decodeLine(line: Uint8Array): ResultRow | undefined {
-  let text: string;
-  try {
-    text = decoder.decode(line);
-  } catch {
-    return { key: undefined, problem: "a line that is not UTF-8" };
-  }
-  if (text.trim() === "") return undefined;
-  let item: unknown;
-  try {
-    item = JSON.parse(text);
-  } catch {
-    return { key: undefined, problem: "a line that is not JSON" };
-  }
-  return decodeItem(item);
+  return decodeJsonLine(line, decodeItem);
 }
-
-/** Some thousand levels overflow the stack of whoever writes a response as JSON again; the service's own parsers stop at 100. */
-const maxDepth = 500;
 
 /** One item of an output, parsed. The response is handed on unchanged. */
 export function decodeItem(item: unknown): ResultRow {
@@ -55,7 +35,8 @@ export function decodeItem(item: unknown): ResultRow {
   if (key === undefined)
     return { key, problem: error ? "an error without a key" : isObject(response) ? "a response without a key" : "an item without a key" };
   if (error) return { key, error };
-  if (isObject(response)) return nestsDeeper(response, maxDepth) ? { key, problem: "a response nested too deeply" } : { key, response };
+  if (isObject(response))
+    return nestsDeeper(response, maxResponseDepth) ? { key, problem: "a response nested too deeply" } : { key, response };
   if (response === undefined) return { key, problem: item["response"] === null ? "a null response" : "neither a response nor an error" };
   return { key, problem: "a response that is not an object" };
 }
@@ -74,20 +55,4 @@ function bareResponse(item: Record<string, unknown>): Record<string, unknown> | 
   if (!("candidates" in item || "promptFeedback" in item || "embedding" in item)) return undefined;
   const { key: _key, metadata: _metadata, custom_id: _customId, ...response } = item;
   return response;
-}
-
-function nestsDeeper(value: object, levels: number): boolean {
-  if (levels === 0) return true;
-  if (Array.isArray(value))
-    return value.some((item: unknown) => typeof item === "object" && item !== null && nestsDeeper(item, levels - 1));
-  // Cheaper than a list of the keys, and JSON has no inherited ones.
-  for (const key in value) {
-    const item = (value as Record<string, unknown>)[key];
-    if (typeof item === "object" && item !== null && nestsDeeper(item, levels - 1)) return true;
-  }
-  return false;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

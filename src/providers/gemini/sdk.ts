@@ -5,15 +5,16 @@
  */
 import { GoogleGenAI, type Models } from "@google/genai";
 import { describe, GembatchError } from "../../core/errors.ts";
+import { shortenPromptTransport } from "../shared/prompt-transport.ts";
+import { withoutEnv } from "../shared/sdk-env.ts";
 import type { Settings } from "./options.ts";
-import { shortenPromptTransport } from "./prompt-transport.ts";
 
 /**
  * An SDK client on this transport. Everything that the SDK would take from the environment is given, so that variables meant
  * for Vertex AI or another version cannot change it. No `retryOptions`: without them it sends each request once.
  */
 export function openSdk(settings: Settings, fetch: typeof globalThis.fetch, apiKey: string): GoogleGenAI {
-  return withoutKeyWarning(
+  return withoutEnv(
     () =>
       new GoogleGenAI({
         apiKey,
@@ -27,23 +28,8 @@ export function openSdk(settings: Settings, fetch: typeof globalThis.fetch, apiK
 /** The SDK's `models` on a transport of its own. Needs no key until something passes through to the network. */
 export function createModels(settings: Settings, fetch: typeof globalThis.fetch): Models {
   const { models } = openSdk(settings, fetch, settings.findApiKey() ?? "no-key");
-  return shortenPromptTransport(models, settings, fetch);
-}
-
-/**
- * The constructor of the SDK (3.1) writes a warning to the console when both key variables are set, even if it is handed a key. It runs
- * synchronously, so hiding one of them from it is seen by nobody else.
- */
-function withoutKeyWarning<T>(construct: () => T): T {
-  const { env } = process;
-  const hidden = env["GEMINI_API_KEY"] ? env["GOOGLE_API_KEY"] : undefined;
-  if (hidden === undefined) return construct();
-  delete env["GOOGLE_API_KEY"];
-  try {
-    return construct();
-  } finally {
-    env["GOOGLE_API_KEY"] = hidden;
-  }
+  const base = `${settings.baseUrl.replace(/\/$/, "")}/${settings.apiVersion}/`;
+  return shortenPromptTransport(models, (path) => base + path, fetch);
 }
 
 const googleModel = /^(?:(?:projects\/[^/]+\/(?:locations\/[^/]+\/)?)?publishers\/google\/models\/|google\/|models\/)?([\w.@-]+)$/;

@@ -7,7 +7,8 @@
  * @module
  */
 import type { JobState, ProviderJob } from "../../core/provider.ts";
-import { toRowError } from "./errors.ts";
+import { asObject, toTime } from "../shared/json.ts";
+import { toRowError } from "../shared/row-error.ts";
 
 const states: Readonly<Record<string, JobState>> = {
   PENDING: "pending",
@@ -89,14 +90,4 @@ export function inlineItems(output: Record<string, unknown>): unknown[] | undefi
     if (Array.isArray(items)) return items;
   }
   return undefined;
-}
-
-/** RFC 3339 with any number of digits, as milliseconds since 1970. */
-function toTime(value: unknown): number | undefined {
-  const time = typeof value === "string" ? Date.parse(value) : Number.NaN;
-  return Number.isNaN(time) ? undefined : time;
-}
-
-function asObject(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
 }

@@ -1,5 +1,4 @@
 import { ApiError, type Models } from "@google/genai";
-import type { Settings } from "./options.ts";
 
 /** What the SDK's models hand to its client; not public, so its shape is checked before use. */
 interface SdkRequest {
@@ -20,16 +19,15 @@ const promptPath = /:(?:generateContent|embedContent|batchEmbedContents)$/;
 /**
  * Hands prompts to the fetch without the SDK's own way there. URL objects, header merging and abort signals are a quarter of the time of a chain's
  * step (measured, SDK 3.1), and a prompt that travels in a job needs none of them. The SDK's converters before and after it stay. Anything but a
- * plain prompt, and an SDK of another shape, goes the SDK's way.
+ * plain prompt, and an SDK of another shape, goes the SDK's way. `urlOf` puts the base before a path of the SDK.
  */
-export function shortenPromptTransport(models: Models, settings: Settings, fetch: typeof globalThis.fetch): Models {
+export function shortenPromptTransport(models: Models, urlOf: (path: string) => string, fetch: typeof globalThis.fetch): Models {
   const client = (models as unknown as { apiClient?: Partial<SdkClient> }).apiClient;
   const request = client?.request?.bind(client);
   if (!client || !request) return models;
-  const base = `${settings.baseUrl.replace(/\/$/, "")}/${settings.apiVersion}/`;
   client.request = async (call) => {
     if (!isPlainPrompt(call)) return request(call);
-    const response = await fetch(base + call.path, {
+    const response = await fetch(urlOf(call.path), {
       method: "POST",
       body: call.body,
       ...(call.httpOptions?.headers ? { headers: call.httpOptions.headers } : {}),

@@ -1,5 +1,5 @@
 /**
- * A local Gemini Developer API for tests and demos: files, batch jobs and direct calls, with every fault as a switch.
+ * A local Gemini Developer API and Vertex AI for tests and demos: files, batch jobs and direct calls, with every fault as a switch.
  *
  * @module
  */

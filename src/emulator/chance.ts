@@ -51,6 +51,12 @@ export function idOf(text: string, length: number): string {
     .slice(-length);
 }
 
+/** `length` digits that follow from a text, the first of them not 0. */
+export function digitsOf(text: string, length: number): string {
+  const least = 10n ** BigInt(length - 1);
+  return String(least + (BigInt(`0x${hash("sha256", text, "hex")}`) % (9n * least)));
+}
+
 /** 22 characters that stand for a text. */
 export function digest(text: string): string {
   return hash("sha256", text, "base64url").slice(0, 22);

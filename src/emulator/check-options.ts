@@ -10,6 +10,7 @@ const number = (least: number, most = Infinity): Rule => [
 const text: Rule = ["a text", (value) => typeof value === "string" && value !== ""];
 const fn: Rule = ["a function", (value) => typeof value === "function"];
 const object: Rule = ["an object", isPlain];
+const names: Rule = ["a list of names", (value) => Array.isArray(value) && value.every((name) => typeof name === "string")];
 const oneOf = (...words: string[]): Rule => [words.map((word) => `"${word}"`).join(" or "), (value) => words.includes(value as string)];
 const or = (a: Rule, b: Rule): Rule => [`${a[0]} or ${b[0]}`, (value) => a[1](value) || b[1](value)];
 
@@ -34,6 +35,8 @@ const rules: Record<keyof EmulatorOptions, Rule> = {
   malformedRows: oneOf("refuse", "rowError"),
   uniqueKeys: ["true or false", (value) => typeof value === "boolean"],
   limits: object,
+  buckets: names,
+  datasets: names,
   ledger: oneOf("full", "counts"),
   upstream: object,
   webhooks: object,

@@ -29,6 +29,7 @@ describe("gembatch emulator", () => {
     });
     expect(code).toBe(0);
     expect(out).toMatch(/export GOOGLE_GEMINI_BASE_URL=http:\/\/127\.0\.0\.1:\d+ GEMINI_API_KEY=emulator\n/);
+    expect(out).toMatch(/export GOOGLE_VERTEX_BASE_URL=(http:\/\/\S+) STORAGE_EMULATOR_HOST=\1 BIGQUERY_EMULATOR_HOST=\1\n/);
     expect(out).toContain("Stopped.");
   });
 

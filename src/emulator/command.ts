@@ -12,7 +12,8 @@ const usualPort = 8787;
 
 const help = `Usage: gembatch emulator [options]
 
-Runs a local server that speaks the Gemini Developer API: files, batch jobs, direct calls. It asks no model and costs nothing.
+Runs a local server that speaks the Gemini Developer API (files, batch jobs, direct calls), Vertex AI (batch prediction jobs, direct calls),
+and what those need of Cloud Storage and BigQuery. It asks no model and costs nothing.
 
   --port <number>         Port on 127.0.0.1, 0 for a free one (default ${usualPort})
   --turnaround <time>     From a job's creation to its end: 2s, 500ms, 10m, or a range 1s-5s (default 200ms-600ms)
@@ -68,6 +69,8 @@ export async function runEmulatorCommand(args: readonly string[], io: CommandIo 
   out(
     `Gemini emulator on ${emulator.url} (Ctrl-C to stop)\n\n` +
       `  export GOOGLE_GEMINI_BASE_URL=${emulator.url} GEMINI_API_KEY=${options.apiKey === undefined ? "emulator" : "<the key>"}\n\n` +
+      `Vertex AI, Cloud Storage and BigQuery, at the same address:\n\n` +
+      `  export GOOGLE_VERTEX_BASE_URL=${emulator.url} STORAGE_EMULATOR_HOST=${emulator.url} BIGQUERY_EMULATOR_HOST=${emulator.url}\n\n` +
       `State: ${emulator.url}/   Ledger: ${emulator.url}/__emulator/ledger\n`,
   );
   io.started?.(emulator);

@@ -65,6 +65,10 @@ export interface EmulatorFaults {
   blankLines?: Fault;
   /** A response text of more than a megabyte. */
   megabyteLine?: Fault;
+  /** Vertex: the line or table row without its `key` or `custom_id`; labels stay. */
+  missingKey?: Fault;
+  /** Vertex: the echoed request without its labels; the key stays. */
+  missingLabels?: Fault;
 
   // Responses, in batches and in direct calls. Opportunity: a prompt, matched by key.
   /** `finishReason: STOP` without parts. */
@@ -95,6 +99,16 @@ export interface EmulatorFaults {
   cancelledLater?: Fault;
   /** Cancelling is answered with `{}`, and the job goes on. Opportunity: a cancel call. */
   cancelIgnored?: Fault;
+  /** Vertex: FAILED with code 3 when it should begin to run: its input could not be imported. `message`. */
+  importFails?: Fault;
+  /** Vertex: PARTIALLY_SUCCEEDED with the part `at` (default 0.5) of its rows; below 1 a fraction, from 1 on a number. */
+  partialSuccess?: Fault;
+  /** Vertex: SUCCEEDED, but no object or table is written. */
+  outputMissing?: Fault;
+  /** Vertex, Cloud Storage: the output is split: `predictions-00000-of-00003.jsonl` and so on. */
+  shards?: Fault;
+  /** Vertex, Cloud Storage: `incremental_predictions.jsonl` with some rows, and a file that holds none, are left beside the output. */
+  incrementalFiles?: Fault;
 
   // Files. Opportunity: a call, matched by file name.
   /** Download of a job's output answers 404. */
@@ -238,6 +252,8 @@ const known: Record<FaultName, true> = {
   nonUtf8Line: true,
   blankLines: true,
   megabyteLine: true,
+  missingKey: true,
+  missingLabels: true,
   emptyText: true,
   blockedPrompt: true,
   truncated: true,
@@ -251,6 +267,11 @@ const known: Record<FaultName, true> = {
   listLag: true,
   cancelledLater: true,
   cancelIgnored: true,
+  importFails: true,
+  partialSuccess: true,
+  outputMissing: true,
+  shards: true,
+  incrementalFiles: true,
   outputFileGone: true,
   inputFileGone: true,
   downloadCut: true,

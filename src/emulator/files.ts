@@ -6,6 +6,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { open, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
+import { receive } from "./receiving.ts";
 import { WireError, wireTime, type JsonObject } from "./wire.ts";
 
 const lifeMs = 48 * 3_600_000;
@@ -101,21 +102,16 @@ export function fileStore({ dir, now, maxBytes, newId }: FileStoreOptions): File
       if (session === undefined) throw new WireError("NOT_FOUND", "The upload session does not exist.");
       return session;
     },
-    async append(session, chunks, cutAt = Infinity) {
+    async append(session, chunks, cutAt) {
       if (session.busy) throw new WireError("FAILED_PRECONDITION", "Another chunk of this upload is being received.");
       session.busy = true;
-      let left = cutAt;
       try {
-        for await (const chunk of chunks) {
-          const piece = chunk.length > left ? chunk.subarray(0, left) : chunk;
+        return await receive(chunks, cutAt, async (piece) => {
           if (session.received + piece.length > maxBytes) throw tooLarge(maxBytes);
           await session.handle.appendFile(piece);
           session.hash.update(piece);
           session.received += piece.length;
-          left -= piece.length;
-          if (left <= 0) return false;
-        }
-        return cutAt === Infinity;
+        });
       } finally {
         session.busy = false;
       }

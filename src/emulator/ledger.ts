@@ -10,14 +10,15 @@ export interface LedgerJob {
   displayName: string;
   model: string;
   method: "generateContent" | "embedContent";
-  kind: "file" | "inline";
+  /** `"storage"` and `"bigquery"` are Vertex jobs. */
+  kind: "file" | "inline" | "storage" | "bigquery";
   rows: number;
   /** Milliseconds since 1970. */
   createdAt: number;
   /** `PENDING`, `RUNNING`, `SUCCEEDED`, … as of now. */
   state: string;
   deleted: boolean;
-  /** Rows with a response; counted when the job succeeds, 0 for every other end. */
+  /** Rows with a response; counted when the job succeeds. 0 for every other end, except of Vertex jobs, which keep what they had finished when they are cancelled. */
   billedRows: number;
 }
 
@@ -65,7 +66,7 @@ export interface LedgerTotals {
   jobs: number;
   /** Rows of all jobs that were created. */
   sentRows: number;
-  /** Rows that got a response in jobs that succeeded. */
+  /** Rows that got a response in jobs that succeeded, or kept what they had finished. */
   billedRows: number;
   /** generateContent and embedContent calls outside of jobs. */
   directCalls: number;

@@ -22,7 +22,7 @@ export interface OperationView {
 export async function operationText(job: Job, view: OperationView): Promise<string> {
   const { now, realTime } = view;
   const state = stateOf(job, now);
-  const name = `batches/${job.id}`;
+  const { name } = job;
   const salt = hash32(job.id);
   const created = wireTime(job.createdAt, salt);
   const kind = job.method === "generateContent" ? "GenerateContentBatch" : "EmbedContentBatch";

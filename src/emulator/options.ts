@@ -15,13 +15,13 @@ export interface EmulatorClock {
 
 /** What is known of the prompt that an answer is wanted for. */
 export interface AnswerInfo {
-  /** Without `models/`. */
+  /** Without `models/`. Of other publishers on Vertex: `anthropic/claude-…`. */
   model: string;
-  /** The row's key (inline: `metadata.key`), or `""`. */
+  /** The row's key (inline: `metadata.key`; Vertex: `key`, `custom_id` or the first label), or `""`. */
   key: string;
   /** 0-based row of the job; 0 for a direct call. */
   index: number;
-  /** `batches/…`, or `undefined` for a direct call. */
+  /** The job's name, such as `batches/…`, or `undefined` for a direct call. */
   job: string | undefined;
   displayName: string;
   method: "generateContent" | "embedContent";
@@ -36,7 +36,7 @@ export interface AnswerInfo {
  */
 export type Answer = string | JsonObject | readonly number[] | Error | undefined;
 
-/** Answers prompts in place of the built-in texts. `request` is in camelCase whatever the client wrote. */
+/** Answers prompts in place of the built-in texts. `request` is in camelCase whatever the client wrote, and in Gemini's form whatever the publisher. */
 export type AnswerScript = (request: JsonObject, info: AnswerInfo) => Answer | Promise<Answer>;
 
 /** The job that a turnaround is wanted for. */
@@ -116,6 +116,10 @@ export interface EmulatorOptions {
   /** Whether a key that occurs twice in a job makes its row malformed. Default false. */
   uniqueKeys?: boolean;
   limits?: EmulatorLimits;
+  /** The buckets of Cloud Storage that exist at the start. Default: every name does. */
+  buckets?: readonly string[];
+  /** The datasets of BigQuery that exist at the start, as `dataset` or `project.dataset`. Default: every name does. */
+  datasets?: readonly string[];
   /** `"counts"` leaves out what grows with the number of rows. Default `"full"`. */
   ledger?: "full" | "counts";
   upstream?: Upstream;

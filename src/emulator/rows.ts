@@ -17,6 +17,8 @@ export interface Row {
   /** Inline rows: what the client wants back, unchanged. */
   metadata: JsonObject | undefined;
   problem: string | undefined;
+  /** Vertex: the fields of the line or the columns of the table row, as they were sent. */
+  columns?: JsonObject;
 }
 
 /** One line of an input file: `{"key":"r1","request":{…}}`. */
@@ -80,8 +82,8 @@ export function problemOfContent(content: unknown, name: string): string | undef
   return undefined;
 }
 
-/** Stands for (model, request): what the model would be asked, whatever the key, spelling or order of fields, and at whatever tier. */
+/** Stands for (model, request): what the model would be asked, whatever the key, labels, spelling or order of fields, and at whatever tier. */
 export function hashOf(request: JsonObject, model: string): string {
-  const { model: _, serviceTier: _tier, ...rest } = request;
+  const { model: _, serviceTier: _tier, labels: _labels, ...rest } = request;
   return digest(`${model} ${canonicalJson(rest)}`);
 }

@@ -8,16 +8,21 @@ import type { Ledger, LedgerJob } from "./ledger.ts";
 import type { EmulatorOptions } from "./options.ts";
 import { batchHandlers, serverError } from "./routes/batches.ts";
 import { breakConnection, jsonText, type Handler, type HttpContext } from "./routes/context.ts";
+import { bigQueryHandlers } from "./routes/bigquery.ts";
+import { cloudTarget } from "./routes/cloud-target.ts";
 import { controlRoutes } from "./routes/control.ts";
 import { fileHandlers } from "./routes/files.ts";
 import { modelHandlers } from "./routes/models.ts";
 import { targetOf, type Endpoint, type Target } from "./routes/target.ts";
+import { storageHandlers } from "./routes/storage.ts";
+import { vertexModelHandlers } from "./routes/vertex-models.ts";
+import { vertexHandlers } from "./routes/vertex.ts";
 import { createService, type Service } from "./service.ts";
-import { htmlErrorPage, invalidKeyError, missingKeyError, throttleError, WireError } from "./wire.ts";
+import { htmlErrorPage, invalidKeyError, missingKeyError, throttleError, unauthenticatedError, WireError } from "./wire.ts";
 
 /** A running emulator. */
 export interface Emulator extends AsyncDisposable {
-  /** `http://127.0.0.1:<port>`: the SDK's `httpOptions.baseUrl`, or `GOOGLE_GEMINI_BASE_URL`. */
+  /** `http://127.0.0.1:<port>`: the SDK's `httpOptions.baseUrl`, or `GOOGLE_GEMINI_BASE_URL`; `apiEndpoint` of the clients of Cloud Storage and BigQuery. */
   readonly url: string;
   readonly port: number;
   /** What was asked, and what it would have cost. */
@@ -28,13 +33,21 @@ export interface Emulator extends AsyncDisposable {
   jobs(): readonly LedgerJob[];
   /** Resolves when no row is being answered and no webhook is on its way: after that, states depend on the clock alone. */
   idle(): Promise<void>;
-  /** Forgets jobs, files, ledger and fault counts, and sets the faults of the start again. */
+  /** Forgets jobs, files, objects, tables, ledger and fault counts, and sets the faults of the start again. */
   reset(): Promise<void>;
   /** Breaks open connections, frees the port, removes temporary files. */
   close(): Promise<void>;
 }
 
-const handlers: Record<Endpoint, Handler> = { ...batchHandlers, ...fileHandlers, ...modelHandlers };
+const handlers: Record<Endpoint, Handler> = {
+  ...batchHandlers,
+  ...fileHandlers,
+  ...modelHandlers,
+  ...vertexHandlers,
+  ...vertexModelHandlers,
+  ...storageHandlers,
+  ...bigQueryHandlers,
+};
 
 /** Starts an emulator on 127.0.0.1. Rejects when the port is taken or an option is wrong. */
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
@@ -82,10 +95,14 @@ export function createApp(service: Service): Hono<{ Bindings: HttpBindings }> {
   app.all("*", async (context) => {
     const url = new URL(context.req.url);
     try {
-      const target = targetOf(context.req.method, url.pathname, url.searchParams.get("upload_id") ?? undefined);
-      if (target === undefined) throw new WireError("NOT_FOUND", `The emulator has no endpoint ${context.req.method} ${url.pathname}.`);
+      const { method } = context.req;
+      const uploadId = url.searchParams.get("upload_id") ?? undefined;
+      const target =
+        targetOf(method, url.pathname, uploadId) ??
+        cloudTarget({ method, path: url.pathname, uploadId, alt: url.searchParams.get("alt") ?? undefined });
+      if (target === undefined) throw new WireError("NOT_FOUND", `The emulator has no endpoint ${method} ${url.pathname}.`);
       service.book.called(target.endpoint);
-      service.log(`${context.req.method} ${url.pathname}`);
+      service.log(`${method} ${url.pathname}`);
       return (await interfere(service, context, target)) ?? (await handlers[target.endpoint](service, context, target));
     } catch (error) {
       return failure(service, error);
@@ -106,13 +123,19 @@ async function interfere(service: Service, context: HttpContext, { endpoint }: T
   if (error) throw serverError(error);
   const throttle = strikes("throttleAny");
   if (throttle) throw throttleError(throttle.ms ?? 1_000);
-  // The URL of an upload session is its own permission.
-  if (service.options.apiKey !== undefined && endpoint !== "files.uploadChunk") {
-    const key = context.req.header("x-goog-api-key") ?? context.req.query("key");
-    if (key === undefined || key === "") throw missingKeyError();
-    if (key !== service.options.apiKey) throw invalidKeyError();
-  }
+  checkKey(service, context, endpoint);
   return undefined;
+}
+
+/** Clients of Cloud Storage and BigQuery send an emulator no credentials at all; those of Vertex a token or a key. */
+function checkKey({ options: { apiKey } }: Service, { req }: HttpContext, endpoint: Endpoint): void {
+  // The URL of an upload session is its own permission.
+  if (apiKey === undefined || endpoint === "files.uploadChunk" || /^(?:storage|bigquery)\./.test(endpoint)) return;
+  const key = req.header("x-goog-api-key") ?? req.query("key");
+  const isVertex = endpoint.startsWith("vertex.");
+  if (isVertex && key === undefined && req.header("authorization") !== undefined) return;
+  if (key === undefined || key === "") throw isVertex ? unauthenticatedError() : missingKeyError();
+  if (key !== apiKey) throw invalidKeyError();
 }
 
 function failure(service: Service, error: unknown): Response {

@@ -9,33 +9,49 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { answering, type Answering } from "./answering.ts";
-import { chanceOf, idOf } from "./chance.ts";
+import type { LoadJob } from "./bigquery-jobs.ts";
+import { idOf } from "./chance.ts";
 import { faultBox, type FaultBox } from "./faults.ts";
 import { fileStore, type FileStore } from "./files.ts";
-import { answersDueAt, hasOutput, isEnded, revivalOf, stateOf, type Job } from "./jobs.ts";
+import {
+  answersDueAt,
+  hasOutput,
+  hasResults,
+  isEnded,
+  needsRows,
+  revivalOf,
+  rowsFinishedAt,
+  stateOf,
+  type Job,
+  type JobPlan,
+} from "./jobs.ts";
 import { ledgerBook, ledgerView, type Ledger, type LedgerBook, type LedgerJob } from "./ledger.ts";
 import type { EmulatorClock, EmulatorLimits, EmulatorOptions } from "./options.ts";
 import { modelCheck } from "./models.ts";
-import { planJob } from "./plan.ts";
-import type { BatchMethod } from "./rows.ts";
-import { quotaError, WireError } from "./wire.ts";
+import { objectStore, type ObjectStore } from "./objects.ts";
+import { WireError } from "./wire.ts";
 import { settlement } from "./settlement.ts";
 import { webhookSender, type WebhookSender } from "./webhooks.ts";
-import { answerRows, inspect, malformedError, type RowSource } from "./work.ts";
+import { tableStore, type TableStore } from "./tables.ts";
+import { cutOutput, workOn, type JobForm } from "./work.ts";
 
 /** With real time, how long a GET waits for rows that are nearly answered. */
 const graceMs = 20;
 
 /** What a create call asks for, after its body was read. */
-export interface NewJob {
-  model: string;
-  method: BatchMethod;
-  displayName: string;
-  kind: "file" | "inline";
-  inputFile: string | undefined;
-  webhook: Job["webhook"];
-  priority: string | undefined;
-  source: RowSource;
+export type NewJob = Pick<Job, "model" | "method" | "displayName" | "kind" | "inputFile" | "webhook" | "priority" | "vertex"> & {
+  form: JobForm;
+};
+
+/** What reading the input once has shown, and how the job will go. */
+export interface KnownJob extends NewJob {
+  rows: number;
+  inputTokens: number;
+  hashes: string[];
+  createdAt: number;
+  /** Its names, and its plan from the number that it gets. */
+  names: (number: number, seed: string) => Pick<Job, "id" | "name">;
+  plan: (number: number, createdAt: number) => { plan: JobPlan; rowsKept: number };
 }
 
 export interface Service {
@@ -52,12 +68,26 @@ export interface Service {
   readonly webhooks: WebhookSender;
   hasModel(model: string): boolean;
   log(line: string): void;
-  /** Takes over the source: its file handle is closed when the rows are answered, or when creation fails. */
-  createJob(job: NewJob): Promise<Job>;
-  /** A job that was not deleted; 404 otherwise. */
+  /** Objects of Cloud Storage, and tables of BigQuery. */
+  readonly objects: ObjectStore;
+  readonly tables: TableStore;
+  /** Load jobs by project and name, and the files that came with them. */
+  readonly loadJobs: Map<string, LoadJob>;
+  readonly uploads: ObjectStore;
+  /** Vertex jobs whose results have not become objects or tables yet. */
+  readonly unpublished: Set<Job>;
+  /** Changes at every reset. */
+  generation(): number;
+  /** PENDING and RUNNING jobs as of the last call. */
+  openJobs(): ReadonlySet<Job>;
+  /** Starts a job. Its form is closed when the rows are answered. */
+  register(job: KnownJob): Job;
+  /** A job of the Developer API that was not deleted; 404 otherwise. */
   job(id: string): Job;
+  /** The same of Vertex; `undefined` if there is none. */
+  vertexJob(id: string): Job | undefined;
   /** Newest first, without deleted and not yet listed ones. */
-  listJobs(): Job[];
+  listJobs(of: "gemini" | "vertex"): Job[];
   cancelJob(job: Job): Promise<void>;
   deleteJob(job: Job): Promise<void>;
   /** Resolves when the state of these jobs may be told: see `EmulatorOptions.clock`. */
@@ -85,6 +115,9 @@ export function createService(options: EmulatorOptions): Service {
   const limits = { concurrentJobs: 100, fileBytes: 2_000_000_000, inlineBytes: 20_000_000, ...options.limits };
   // Names must not come back after a restart, even with the same seed: clients remember them.
   let era = `${seed} ${clock.now()}`;
+  const objects = objectStore({ dir, prefix: "object", now: () => clock.now(), buckets: options.buckets });
+  const uploads = objectStore({ dir, prefix: "load", now: () => clock.now(), buckets: undefined });
+  const tables = tableStore({ dir, now: () => clock.now(), datasets: options.datasets });
   const files = fileStore({
     dir,
     now: () => clock.now(),
@@ -99,7 +132,7 @@ export function createService(options: EmulatorOptions): Service {
     book,
     () => clock.now(),
     (job, state) => {
-      log(`job batches/${job.id} ${state}`);
+      log(`job ${job.name} ${state}`);
       webhooks.jobEnded(job, state);
     },
   );
@@ -119,7 +152,7 @@ export function createService(options: EmulatorOptions): Service {
     return [...jobs.values()].map((job) => {
       const state = stateOf(job, now);
       return {
-        name: `batches/${job.id}`,
+        name: job.name,
         displayName: job.displayName,
         model: job.model,
         method: job.method,
@@ -128,45 +161,9 @@ export function createService(options: EmulatorOptions): Service {
         createdAt: job.createdAt,
         state,
         deleted: job.deleted,
-        billedRows: state === "SUCCEEDED" ? (job.output?.succeeded ?? 0) : 0,
+        billedRows: hasResults(job, state) ? (job.output?.succeeded ?? 0) : 0,
       };
     });
-  };
-
-  /** 429 when the project is full. Unfinished jobs count, deleted ones too. */
-  const checkQuota = (model: string, tokens: number) => {
-    ends.settle();
-    if (ends.open.size >= limits.concurrentJobs) throw quotaError(`The project has ${ends.open.size} unfinished batch jobs.`);
-    const quota = options.limits?.enqueuedTokens;
-    const most = typeof quota === "number" ? quota : quota?.[model];
-    if (most === undefined) return;
-    let enqueued = 0;
-    for (const job of ends.open) if (job.model === model) enqueued += job.inputTokens;
-    if (enqueued + tokens > most) throw quotaError(`The batch enqueued tokens limit of ${most} for ${model} is reached.`);
-  };
-
-  const startWork = (job: Job, source: RowSource) => {
-    const { signal } = job.halt;
-    const path = join(dir, `output-${generation}-${job.ordinal}`);
-    const work = async () => {
-      try {
-        if (job.plan.fate !== "SUCCEEDED" && job.plan.revivesAfterMs === undefined) return;
-        const output = await answerRows({ job, source, path, seed, answering: service.answering, faults, now: () => clock.now(), signal });
-        job.output = output;
-        if (output === undefined || job.deleted) await rm(path, { force: true });
-      } catch (error) {
-        if (signal.aborted) return;
-        job.plan = {
-          ...job.plan,
-          fate: "FAILED",
-          error: { code: 13, message: `The emulator could not answer the rows: ${String(error)}` },
-        };
-      } finally {
-        job.hashes = [];
-        if ("handle" in source) await source.handle.close().catch(() => undefined);
-      }
-    };
-    job.work = work();
   };
 
   const service: Service = {
@@ -177,82 +174,83 @@ export function createService(options: EmulatorOptions): Service {
     limits,
     faults,
     files,
+    objects,
+    tables,
+    uploads,
+    loadJobs: new Map(),
+    unpublished: new Set(),
     book,
     ledger: ledgerView(book, ledgerJobs, () => faults.struck()),
     webhooks,
     answering: answering({ seed, script: options.answer, upstream: options.upstream, faults }),
     hasModel: modelCheck(options.models),
     log,
-    async createJob({ source, ...given }) {
-      let started = false;
-      try {
-        const mine = generation;
-        // Jobs that are over by the clock must not count against the limits.
-        if (!realTime) await service.ready([...ends.open]);
-        const refuse = options.malformedRows !== "rowError";
-        checkQuota(given.model, 0);
-        const input = await inspect(source, given.model, given.method, { stopAtProblem: refuse, uniqueKeys: options.uniqueKeys === true });
-        if (refuse && input.problem) throw malformedError(input.problem);
-        if (input.rows === 0) throw new WireError("INVALID_ARGUMENT", "The batch has no requests.");
-        if (mine !== generation) throw new WireError("UNAVAILABLE", "The emulator was reset.");
-        checkQuota(given.model, input.inputTokens);
-        const number = ordinal;
-        ordinal += 1;
-        const createdAt = clock.now();
-        const info = { model: given.model, displayName: given.displayName, rows: input.rows, method: given.method, ordinal: number };
-        const job: Job = {
-          id: idOf(`${era} job ${number}`, 36),
-          ordinal: number,
-          ...given,
-          rows: input.rows,
-          inputTokens: input.inputTokens,
-          createdAt,
-          plan: planJob(info, createdAt, options, faults, chanceOf(`${seed} job ${number}`)),
-          settings: { ...faults.settings },
-          cancelledAt: undefined,
-          halt: new AbortController(),
-          deleted: false,
-          hashes: input.hashes,
-          work: Promise.resolve(),
-          output: undefined,
-        };
-        jobs.set(job.id, job);
-        ends.add(job);
-        const { totals } = book;
-        totals.sentRows += job.rows;
-        totals.peakConcurrentJobs = Math.max(totals.peakConcurrentJobs, ends.open.size);
-        totals.peakRowsPerJob = Math.max(totals.peakRowsPerJob, job.rows);
-        book.sent(input.hashes);
-        started = true;
-        startWork(job, source);
-        void watch(job, job.plan.endsAt);
-        log(`job batches/${job.id} created: ${job.rows} rows, ${job.model}, ${job.plan.endsAt - createdAt} ms`);
-        return job;
-      } finally {
-        if (!started && "handle" in source) await source.handle.close().catch(() => undefined);
-      }
+    generation: () => generation,
+    openJobs() {
+      ends.settle();
+      return ends.open;
+    },
+    register({ form, names, plan, ...given }) {
+      const number = ordinal;
+      ordinal += 1;
+      const { createdAt } = given;
+      const job: Job = {
+        ...names(number, era),
+        ordinal: number,
+        ...given,
+        ...plan(number, createdAt),
+        settings: { ...faults.settings },
+        cancelledAt: undefined,
+        halt: new AbortController(),
+        deleted: false,
+        work: Promise.resolve(),
+        output: undefined,
+      };
+      jobs.set(job.id, job);
+      ends.add(job);
+      const { totals } = book;
+      totals.sentRows += job.rows;
+      totals.peakConcurrentJobs = Math.max(totals.peakConcurrentJobs, ends.open.size);
+      totals.peakRowsPerJob = Math.max(totals.peakRowsPerJob, job.rows);
+      book.sent(job.hashes);
+      const path = join(dir, `output-${generation}-${job.ordinal}`);
+      job.work = workOn({ job, form, path, seed, answering: service.answering, faults, now: () => clock.now(), signal: job.halt.signal });
+      void watch(job, job.plan.endsAt);
+      log(`job ${job.name} created: ${job.rows} rows, ${job.model}, ${job.plan.endsAt - createdAt} ms`);
+      return job;
     },
     job(id) {
       const job = jobs.get(id);
-      if (job === undefined || job.deleted) throw new WireError("NOT_FOUND", "Requested entity was not found.");
+      if (job === undefined || job.deleted || job.vertex !== undefined) throw new WireError("NOT_FOUND", "Requested entity was not found.");
       return job;
     },
-    listJobs() {
+    vertexJob(id) {
+      const job = jobs.get(id);
+      return job?.vertex === undefined || job.deleted ? undefined : job;
+    },
+    listJobs(of) {
       const now = clock.now();
-      return [...jobs.values()].filter((job) => !job.deleted && now >= job.plan.listedAt).toReversed();
+      const isWanted = (job: Job) => (job.vertex !== undefined) === (of === "vertex") && !job.deleted && now >= job.plan.listedAt;
+      return [...jobs.values()].filter(isWanted).toReversed();
     },
     async cancelJob(job) {
       await service.ready([job]);
       if (!isEnded(stateOf(job, clock.now())) && !faults.hit("cancelIgnored", job.displayName)) {
         job.cancelledAt = clock.now();
-        if (job.plan.revivesAfterMs === undefined) job.halt.abort();
-        else void watch(job, revivalOf(job));
+        if (job.plan.revivesAfterMs !== undefined) void watch(job, revivalOf(job));
+        else {
+          job.rowsKept = rowsFinishedAt(job, job.cancelledAt);
+          // With real time nothing is finished but what is answered.
+          if (realTime || !needsRows(job)) job.halt.abort();
+          if (job.output) job.output = cutOutput(job.output, job.rowsKept);
+        }
       }
       ends.settle();
     },
     async deleteJob(job) {
       job.deleted = true;
-      if (job.output) await rm(job.output.path, { force: true });
+      // What a Vertex job has written belongs to the bucket or the table.
+      if (job.output && job.vertex === undefined) await rm(job.output.path, { force: true });
     },
     async ready(wanted) {
       const now = clock.now();
@@ -276,11 +274,13 @@ export function createService(options: EmulatorOptions): Service {
       const old = [...jobs.values()];
       jobs = new Map();
       ends.reset();
+      service.unpublished.clear();
+      service.loadJobs.clear();
       ordinal = 0;
       era = `${era}'`;
       faults.reset();
       book.reset();
-      await files.reset();
+      await Promise.all([files.reset(), objects.reset(), uploads.reset(), tables.reset()]);
       for (const job of old) job.halt.abort();
       await Promise.all(old.map((job) => job.work));
       for (const job of old) if (job.output) await rm(job.output.path, { force: true });
@@ -290,7 +290,7 @@ export function createService(options: EmulatorOptions): Service {
       for (const job of jobs.values()) job.halt.abort();
       await Promise.all([...jobs.values()].map((job) => job.work));
       await webhooks.close();
-      await files.reset();
+      await Promise.all([files.reset(), objects.reset(), uploads.reset(), tables.reset()]);
       if (ownDir) await rm(dir, { recursive: true, force: true, maxRetries: 3 });
     },
   };

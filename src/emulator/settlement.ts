@@ -1,4 +1,4 @@
-import { isEnded, stateOf, type Job, type JobState } from "./jobs.ts";
+import { hasResults, isEnded, stateOf, type Job, type JobState } from "./jobs.ts";
 import type { LedgerBook } from "./ledger.ts";
 
 /** The jobs whose end has not been counted yet. */
@@ -16,7 +16,7 @@ export function settlement(book: LedgerBook, now: () => number, onEnd: (job: Job
   const revivals = new Set<Job>();
 
   const end = (job: Job, state: JobState) => {
-    if (state === "SUCCEEDED" && job.output) {
+    if (job.output && hasResults(job, state)) {
       book.totals.billedRows += job.output.succeeded;
       book.billed("batch", job.output.billed, job.output.promptTokens, job.output.outputTokens);
       job.output.billed = [];

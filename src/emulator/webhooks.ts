@@ -82,13 +82,13 @@ export function webhookSender({ settings = {}, book, faults, now, log }: Webhook
   };
 
   const send = (job: Job, state: JobState, type: string, address: string, target: string | undefined) => {
-    if (!isLoopback(address)) return log(`webhook ${type} batches/${job.id} not sent: the emulator calls this machine only`);
+    if (!isLoopback(address)) return log(`webhook ${type} ${job.name} not sent: the emulator calls this machine only`);
     if (faults.hit("webhookLost", job.displayName)) return;
     ordinal += 1;
     const id = `msg_${idOf(`${job.id} ${type} ${ordinal}`, 24)}`;
     const body = JSON.stringify(eventOf(job, state, type, now(), target === undefined ? undefined : job.webhook.userMetadata));
     for (let copies = faults.hit("duplicateWebhooks", job.displayName) ? 2 : 1; copies > 0; copies -= 1) {
-      const entry: LedgerWebhook = { uri: address, id, type, job: `batches/${job.id}`, status: undefined };
+      const entry: LedgerWebhook = { uri: address, id, type, job: job.name, status: undefined };
       book.webhooks.push(entry);
       const done = post(entry, body, target).finally(() => underWay.delete(done));
       underWay.add(done);
@@ -105,7 +105,7 @@ export function webhookSender({ settings = {}, book, faults, now, log }: Webhook
     },
     jobEnded(job, state) {
       const type = events[state];
-      if (type === undefined || job.deleted || stop.signal.aborted) return;
+      if (type === undefined || job.vertex !== undefined || job.deleted || stop.signal.aborted) return;
       if (uri !== undefined) send(job, state, type, uri, undefined);
       for (const address of job.webhook.uris) send(job, state, type, address, address);
     },

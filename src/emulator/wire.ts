@@ -17,7 +17,9 @@ const httpStatus = {
   INVALID_ARGUMENT: 400,
   FAILED_PRECONDITION: 400,
   PERMISSION_DENIED: 403,
+  UNAUTHENTICATED: 401,
   NOT_FOUND: 404,
+  ALREADY_EXISTS: 409,
   RESOURCE_EXHAUSTED: 429,
   INTERNAL: 500,
   UNAVAILABLE: 503,
@@ -71,6 +73,14 @@ export function missingKeyError(): WireError {
   return new WireError(
     "PERMISSION_DENIED",
     "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.",
+  );
+}
+
+/** A call to Vertex AI without any credentials. */
+export function unauthenticatedError(): WireError {
+  return new WireError(
+    "UNAUTHENTICATED",
+    "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other valid authentication credential.",
   );
 }
 
@@ -164,8 +174,14 @@ export function camelKeys(value: unknown): unknown {
   return result;
 }
 
-/** The parsed object of a request body; a tuned error when it is not JSON. */
+/** The parsed object of a request body, its protocol names in camelCase; a tuned error when it is not JSON. */
 export function parseBody(text: string): JsonObject {
+  const value = parseJson(text);
+  return mayBeSnake(text) ? (camelKeys(value) as JsonObject) : value;
+}
+
+/** The same with all names as they are: those of columns belong to the user. */
+export function parseJson(text: string): JsonObject {
   let value: unknown;
   try {
     value = text.trim() === "" ? {} : JSON.parse(text);
@@ -177,5 +193,5 @@ export function parseBody(text: string): JsonObject {
     );
   }
   if (!isObject(value)) throw new WireError("INVALID_ARGUMENT", "Invalid JSON payload received. Root element must be an object.");
-  return mayBeSnake(text) ? (camelKeys(value) as JsonObject) : value;
+  return value;
 }

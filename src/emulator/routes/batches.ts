@@ -1,14 +1,15 @@
 import { open } from "node:fs/promises";
 import type { FaultName, Hit } from "../faults.ts";
 import { goneError } from "../files.ts";
+import { createGeminiJob } from "../gemini-jobs.ts";
 import type { Job } from "../jobs.ts";
 import { operationText } from "../operation.ts";
 import type { BatchMethod } from "../rows.ts";
 import type { Service } from "../service.ts";
 import { isObject, modelError, parseBody, quotaError, WireError, type JsonObject } from "../wire.ts";
 import { webhookOf } from "../webhooks.ts";
-import type { RowSource } from "../work.ts";
-import { breakConnection, jsonText, page, type Handler } from "./context.ts";
+import { geminiJobForm, type RowSource } from "../work.ts";
+import { breakConnection, jsonText, page, type Handler, type HttpContext } from "./context.ts";
 
 const create =
   (method: BatchMethod): Handler =>
@@ -25,34 +26,49 @@ const create =
     const input = isObject(batch.inputConfig) ? batch.inputConfig : {};
     const fileName = typeof input.fileName === "string" ? input.fileName : undefined;
     const inputGone = fileName !== undefined && strikes("inputFileGone") !== undefined;
-    const createJob = async () =>
-      service.createJob({
+    const kind = fileName === undefined ? "inline" : "file";
+    const createJob = async () => {
+      const source = fileName === undefined ? inlineSource(service, input, text) : await fileSource(service, fileName, inputGone);
+      return createGeminiJob(service, {
         model,
         method,
         displayName,
-        kind: fileName === undefined ? "inline" : "file",
+        kind,
         inputFile: fileName,
+        vertex: undefined,
         webhook: webhookOf(batch),
         priority: numberText(batch.priority),
-        source: fileName === undefined ? inlineSource(service, input, text) : await fileSource(service, fileName, inputGone),
+        form: geminiJobForm(source, kind, method),
       });
+    };
     const job = await createJob();
     if (strikes("duplicateCreate")) await createJob();
-    if (strikes("createAnswerLost")) return breakConnection(context);
-    const failing = strikes("createAnswerError");
-    if (failing) throw serverError(failing);
-    const slow = strikes("createAnswerSlow");
-    if (slow) await service.clock.sleep(slow.ms ?? 1_000);
-    // The answer shows the job as it was when it was created: pending, whatever the turnaround.
-    return jsonText(await operationText(job, { now: job.createdAt - 1, realTime: service.realTime, withResponses: false }));
+    const shown = () => operationText(job, { now: job.createdAt - 1, realTime: service.realTime, withResponses: false });
+    return answerCreate(service, context, strikes, shown);
   };
+
+/** The answer to a create call after the job was made, unless a fault loses it. It shows the job as it was then: pending, whatever the turnaround. */
+export async function answerCreate(
+  service: Service,
+  context: HttpContext,
+  strikes: (name: FaultName) => Hit,
+  shown: () => Promise<string> | string,
+): Promise<Response> {
+  if (strikes("createAnswerLost")) return breakConnection(context);
+  const failing = strikes("createAnswerError");
+  if (failing) throw serverError(failing);
+  const slow = strikes("createAnswerSlow");
+  if (slow) await service.clock.sleep(slow.ms ?? 1_000);
+  return jsonText(await shown());
+}
 
 /** An int64, which JSON carries as a string or as a number. */
 function numberText(value: unknown): string | undefined {
   return typeof value === "string" || typeof value === "number" ? String(value) : undefined;
 }
 
-function refuseByFault(strikes: (name: FaultName) => Hit): void {
+/** The faults that refuse a create call before anything is made. */
+export function refuseByFault(strikes: (name: FaultName) => Hit): void {
   if (strikes("throttleCreate")) throw quotaError();
   const refusal = strikes("refuseCreate");
   if (refusal) throw new WireError("INVALID_ARGUMENT", refusal.message ?? "Request contains an invalid argument.");
@@ -111,7 +127,7 @@ const get: Handler = async (service, _, { id }) => {
 };
 
 const list: Handler = async (service, context) => {
-  const { items, next } = page(context, service.listJobs(), 50, 1_000);
+  const { items, next } = page(context, service.listJobs("gemini"), 50, 1_000);
   await service.ready(items);
   const operations = await Promise.all(items.map((job) => textOf(service, job, false)));
   const token = next === undefined ? "" : `${operations.length === 0 ? "" : ","}"nextPageToken":${JSON.stringify(next)}`;

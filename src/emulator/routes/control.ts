@@ -40,9 +40,10 @@ function overview(service: Service, url: string): string {
     ([, setting]) => setting !== undefined && setting !== false && setting !== 0,
   );
   return [
-    "Gemini emulator: speaks the Gemini Developer API, asks no model, costs nothing.",
+    "Gemini emulator: speaks the Gemini Developer API, Vertex AI, and what it needs of Cloud Storage and BigQuery. Asks no model, costs nothing.",
     "",
     `  export GOOGLE_GEMINI_BASE_URL=${url} GEMINI_API_KEY=${service.options.apiKey === undefined ? "emulator" : "<the key it was started with>"}`,
+    `  export GOOGLE_VERTEX_BASE_URL=${url} STORAGE_EMULATOR_HOST=${url} BIGQUERY_EMULATOR_HOST=${url}`,
     "",
     `Jobs ${totals.jobs}, rows sent ${totals.sentRows}, rows billed ${totals.billedRows}, direct calls ${totals.directCalls}.`,
     `Tokens: prompt ${totals.promptTokens}, output ${totals.outputTokens}. Most unfinished jobs at a time: ${totals.peakConcurrentJobs}.`,

@@ -1,12 +1,9 @@
-import { createReadStream } from "node:fs";
-import { open, stat } from "node:fs/promises";
-import { pipeline } from "node:stream/promises";
+import { stat } from "node:fs/promises";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
-import type { FaultRule } from "../faults.ts";
 import { fileBody, type UploadSession } from "../files.ts";
 import { canDownload } from "../service.ts";
 import { isObject, parseBody, WireError } from "../wire.ts";
-import { baseUrlOf, breakConnection, jsonText, page, type Handler, type HttpContext } from "./context.ts";
+import { baseUrlOf, breakConnection, cutOf, jsonText, page, sendFile, type Handler, type HttpContext } from "./context.ts";
 
 /** What clients may send in one chunk that is not the last: multiples of this. */
 const granularity = "262144";
@@ -69,12 +66,6 @@ function progress(session: UploadSession, context: HttpContext): Response {
   return new Response(body, { headers: { ...headers, "x-goog-upload-status": "final" } });
 }
 
-/** Where to cut a body of `length` bytes: at least one byte before its end. */
-function cutOf(rule: FaultRule, length: number): number {
-  const at = rule.at ?? 0.5;
-  return Math.max(0, Math.min(Math.floor(at < 1 ? length * at : at), length - 1));
-}
-
 /** The output file of a batch is no file of this API: its id is too long. */
 function checkId(id: string): void {
   if (id.length > 40) {
@@ -113,44 +104,12 @@ const download: Handler = async (service, context, { id }) => {
     throw notFound(id);
   });
   const cut = service.faults.hit("downloadCut", `files/${id}`);
-  await send(context, path, size, cut);
+  await sendFile(context, { path, status: 200, headers: { "content-type": "application/octet-stream" }, start: 0, end: size, cut });
   return RESPONSE_ALREADY_SENT;
 };
 
 function notFound(id: string): WireError {
   return new WireError("NOT_FOUND", `The file ${id} does not exist.`);
-}
-
-/** Streams a file from disk, or its beginning. */
-async function send(context: HttpContext, path: string, size: number, cut: FaultRule | undefined): Promise<void> {
-  const { outgoing } = context.env;
-  const end = cut === undefined ? size : await middleOfLine(path, size, cutOf(cut, size));
-  const length = cut?.clean === true ? {} : { "content-length": String(size) };
-  outgoing.writeHead(200, { "content-type": "application/octet-stream", ...length });
-  try {
-    if (end > 0) await pipeline(createReadStream(path, { end: end - 1, highWaterMark: 256 * 1_024 }), outgoing, { end: false });
-    if (cut === undefined || cut.clean === true) outgoing.end();
-    // Let the bytes leave before the connection breaks.
-    else outgoing.socket?.destroySoon();
-  } catch {
-    outgoing.destroy();
-  }
-}
-
-/** A position near `at` that has parts of one line on both sides. */
-async function middleOfLine(path: string, size: number, at: number): Promise<number> {
-  const reach = 64 * 1_024;
-  const start = Math.max(0, at - reach);
-  const handle = await open(path, "r");
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(2 * reach), 0, 2 * reach, start);
-    const near = buffer.subarray(0, Math.min(bytesRead, size - start));
-    const from = near.lastIndexOf(10, Math.max(0, at - start - 1)) + 1;
-    const to = near.indexOf(10, from);
-    return start + Math.floor((from + (to === -1 ? near.length : to)) / 2);
-  } finally {
-    await handle.close();
-  }
 }
 
 export const fileHandlers = {

@@ -63,12 +63,14 @@ async function generate(service: Service, context: HttpContext, { id: model, ver
 const generateContent: Handler = async (service, context, target) => jsonText(JSON.stringify(await generate(service, context, target)));
 
 /** Server-sent events with `alt=sse`, otherwise one JSON array. */
-const streamGenerateContent: Handler = async (service, context, target) => {
-  const pieces = piecesOf(await generate(service, context, target)).map((piece) => JSON.stringify(piece));
+export function streamed(context: HttpContext, response: JsonObject): Response {
+  const pieces = piecesOf(response).map((piece) => JSON.stringify(piece));
   if (context.req.query("alt") !== "sse") return jsonText(`[${pieces.join(",\n")}]`);
   const events = pieces.map((piece) => `data: ${piece}\r\n\r\n`).join("");
   return new Response(events, { headers: { "content-type": "text/event-stream" } });
-};
+}
+
+const streamGenerateContent: Handler = async (service, context, target) => streamed(context, await generate(service, context, target));
 
 /** The response as a stream sends it: the text in three parts, the finish reason with the last. */
 function piecesOf(response: JsonObject): JsonObject[] {

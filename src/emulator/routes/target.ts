@@ -5,7 +5,19 @@
  */
 
 /** The endpoints, in the words that the ledger and `match` of call faults use. */
-export type Endpoint =
+export type Endpoint = GeminiEndpoint | CloudEndpoint;
+
+/** Those of Vertex AI, Cloud Storage and BigQuery. */
+export type CloudEndpoint =
+  | `vertex.${"create" | "get" | "list" | "cancel" | "delete"}`
+  | `vertex.${"generateContent" | "streamGenerateContent" | "countTokens" | "embedContent" | "predict"}`
+  | `storage.${"upload" | "uploadChunk" | "cancelUpload" | "get" | "list" | "delete" | "download"}`
+  | `storage.${"listBuckets" | "createBucket" | "getBucket" | "deleteBucket"}`
+  | `bigquery.${"listDatasets" | "createDataset" | "getDataset" | "deleteDataset"}`
+  | `bigquery.${"listTables" | "createTable" | "getTable" | "deleteTable" | "readRows" | "insertAll"}`
+  | `bigquery.${"createJob" | "getJob" | "query" | "upload" | "uploadChunk"}`;
+
+export type GeminiEndpoint =
   | "models.list"
   | "models.get"
   | "models.generateContent"
@@ -29,11 +41,13 @@ export type Endpoint =
 export interface Target {
   endpoint: Endpoint;
   version: string;
-  /** Of the model, batch or file; `""` for collections. */
+  /** Of the model, batch, file, object or table; `""` for collections. */
   id: string;
+  /** What else the path names: `project`, `location`, `bucket`, `dataset`. */
+  names: Readonly<Record<string, string>>;
 }
 
-const modelVerbs: Record<string, Endpoint> = {
+const modelVerbs: Record<string, GeminiEndpoint> = {
   generateContent: "models.generateContent",
   streamGenerateContent: "models.streamGenerateContent",
   embedContent: "models.embedContent",
@@ -43,7 +57,7 @@ const modelVerbs: Record<string, Endpoint> = {
   asyncBatchEmbedContent: "batches.createEmbeddings",
 };
 
-/** Finds the endpoint of a method and a URL path; `undefined` when the service has none there. */
+/** Finds the endpoint of the Developer API for a method and a URL path; `undefined` when the service has none there. */
 export function targetOf(method: string, path: string, uploadId: string | undefined): Target | undefined {
   const match = /^\/(?:(upload|download)\/)?(v1|v1beta|v1alpha)\/(models|batches|files)(?:\/([^/]+))?\/?$/.exec(path);
   if (!match) return undefined;
@@ -51,7 +65,7 @@ export function targetOf(method: string, path: string, uploadId: string | undefi
   const colon = rest.lastIndexOf(":");
   const id = decoded(colon === -1 ? rest : rest.slice(0, colon));
   const verb = colon === -1 ? "" : rest.slice(colon + 1);
-  const to = (endpoint: Endpoint | undefined): Target | undefined => endpoint && { endpoint, version, id };
+  const to = (endpoint: GeminiEndpoint | undefined): Target | undefined => endpoint && { endpoint, version, id, names: {} };
 
   if (prefix === "upload") {
     const sends = method === "POST" || method === "PUT";

@@ -38,6 +38,7 @@ const layers: readonly Layer[] = [
   },
   { folder: "stores", imports: ["core"], reason: "a store implements a port and is replaced by another one" },
   { folder: "providers", imports: ["core"], reason: "a provider implements a port and is replaced by another one" },
+  { folder: "payloads", imports: ["core"], reason: "a payload store implements a port and is replaced by another one" },
   { folder: "integrations", imports: ["client", "chain", "core"], reason: "an integration is written against what users see" },
   { folder: "cli", imports: [...below, "entries"], reason: "the command line is a user of the package, from outside" },
   { folder: "dashboard", imports: below, reason: "the dashboard reads and commands through the client" },
@@ -54,7 +55,7 @@ const layers: readonly Layer[] = [
   },
   {
     folder: "entries",
-    imports: [...below, "stores", "providers", "integrations", "dashboard", "firebase", "emulator", "testing"],
+    imports: [...below, "stores", "providers", "payloads", "integrations", "dashboard", "firebase", "emulator", "testing"],
     reason: "an entry is the place where parts are put together",
   },
 ];
@@ -106,9 +107,26 @@ const externals: readonly External[] = [
     reason: "each SDK is imported in one adapter folder; its types are the vocabulary of users and cost nothing",
   },
   { modules: ["hono", "@hono/node-server"], in: ["src/emulator/", "src/dashboard/"], reason: "the product itself serves no HTTP" },
+  { modules: ["@aws-sdk/client-s3"], in: ["src/payloads/s3.ts"], reason: "each SDK is imported in one adapter, when it is used" },
   { modules: ["jose"], in: ["src/providers/"], reason: "tokens are checked where webhooks of a provider come in" },
+  {
+    modules: ["@google-cloud/storage"],
+    in: ["src/providers/vertex/storage.ts", "src/payloads/cloud-storage.ts"],
+    reason: "an optional package: one file of each user loads it, when it is needed",
+  },
+  {
+    modules: ["@google-cloud/bigquery"],
+    in: ["src/providers/vertex/bigquery.ts"],
+    reason: "an optional package: one file loads it, when it is needed",
+  },
+  { modules: ["google-auth-library"], in: ["src/providers/vertex/auth.ts"], reason: "credentials are looked for where they are used" },
   { modules: ["node:sqlite"], in: ["src/stores/sqlite/"], reason: "one store of several" },
-  { modules: ["node:timers", "node:timers/promises"], in: [...clocks, "src/emulator/", "src/cli/"], reason: "timers belong to the clock" },
+  {
+    modules: ["node:timers", "node:timers/promises"],
+    in: [...clocks, "src/emulator/", "src/cli/", "src/stores/postgres/"],
+    reason: "timers belong to the clock; a driver waits for its server",
+  },
+  { modules: ["pg"], in: ["src/stores/postgres/"], reason: "one store of several, and an optional peer" },
   { modules: ["gembatch"], in: [], reason: "inside the package files are imported by their path" },
 ];
 
@@ -349,6 +367,15 @@ describe("every rule can fail", () => {
     ["the SDK only in providers", "src/client/a.ts", `import { GoogleGenAI } from "@google/genai";`],
     ["a subpath of the SDK too", "src/worker/a.ts", `import { x } from "@google/genai/node";`],
     ["hono only in the emulator", "src/client/a.ts", `import { Hono } from "hono";`],
+    ["payload stores do not see a store", "src/payloads/a.ts", `import { x } from "../stores/x.ts";`],
+    ["a client of objects only in its adapter", "src/payloads/file.ts", `const { S3Client } = await import("@aws-sdk/client-s3");`],
+    [
+      "tables of BigQuery only in their adapter",
+      "src/providers/vertex/upload.ts",
+      `const { BigQuery } = await import("@google-cloud/bigquery");`,
+    ],
+    ["not even its types elsewhere", "src/providers/gemini/a.ts", `import type { Storage } from "@google-cloud/storage";`],
+    ["credentials in one place", "src/providers/vertex/client.ts", `import { GoogleAuth } from "google-auth-library";`],
     ["the database only in its store", "src/worker/a.ts", `import { DatabaseSync } from "node:sqlite";`],
     ["the database by require", "src/worker/a.ts", `const sqlite = require("node:sqlite");`],
     ["no import of itself by name", "src/cli/a.ts", `import { x } from "gembatch/sqlite";`],
@@ -387,6 +414,7 @@ describe("every rule can fail", () => {
     ["types out again", "src/core/a.ts", `export type { Models } from "@google/genai";`],
     ["the worker sees both below", "src/worker/a.ts", `import { x } from "../pipeline/x.ts"; import { y } from "../chain/y.ts";`],
     ["a provider has its SDK", "src/providers/gemini/a.ts", `import { GoogleGenAI } from "@google/genai";`],
+    ["providers share what is no provider's own", "src/providers/vertex/a.ts", `import { x } from "../shared/x.ts";`],
     [
       "the emulator has its server",
       "src/emulator/a.ts",

@@ -1,0 +1,107 @@
+import type { Activity, LaneActivity } from "../../core/store.ts";
+import { toUsd } from "../money.ts";
+import { toArray } from "./arrays.ts";
+import { leaseTime } from "./batches.ts";
+import type { Sql } from "./connection.ts";
+import type { TransactionNames } from "./names.ts";
+import { oldestByPriority, promoteDelayed } from "./queue.ts";
+import type { Unit } from "./unit.ts";
+
+/** Delayed retries that one look moves into the queue; the rest shows as `nextAt` in the past and follows at the next look. */
+const PROMOTE_LIMIT = 5_000;
+
+/** Lanes with anything in their queue: the counters of all slots together. */
+const lanesInUse = `
+  SELECT lane, sum(queued) AS queued, sum(bytes) AS bytes, sum(tokens) AS tokens, sum(usd) AS usd, sum(unpriced) AS unpriced,
+    sum(isolated) AS isolated, sum(delayed) AS delayed
+  FROM gb.queues GROUP BY lane HAVING sum(queued) > 0 OR sum(delayed) > 0 OR sum(isolated) > 0`;
+
+export async function promoteDue(unit: Unit, now: number, lanes: readonly LaneRow[]): Promise<void> {
+  for (const { lane } of lanes) await promoteDelayed(unit, lane, now, PROMOTE_LIMIT);
+}
+
+export interface LaneRow {
+  lane: number;
+  queued: number;
+  bytes: number;
+  tokens: number;
+  usd: number;
+  unpriced: number;
+  isolated: number;
+  delayed: number;
+  priority: number | null;
+  oldest_at: number | null;
+  next_at: number | null;
+}
+
+/** Counters and one step of an index each: nothing here walks a queue. */
+const laneActivities = `
+  SELECT q.*, o.priority, o.oldest_at, (
+    SELECT e.due_at FROM gb.entries e WHERE q.delayed > 0 AND e.state = 2 AND e.lane = q.lane ORDER BY e.due_at LIMIT 1
+  ) AS next_at
+  FROM (${lanesInUse}) q LEFT JOIN LATERAL (
+    SELECT max(priority) AS priority, min(due_at) AS oldest_at FROM (${oldestByPriority.replaceAll("$LANE", "q.lane")}) p WHERE q.queued > 0
+  ) o ON true
+  ORDER BY q.lane`;
+
+/** Existence questions only; what waits is in none of these indexes. $1: now; $2: what the leases are compared with; $3: chains. */
+const flags = `
+  SELECT
+    CASE WHEN $3::int4[] IS NULL THEN EXISTS (SELECT 1 FROM gb.runs WHERE state = 0)
+      ELSE EXISTS (SELECT 1 FROM unnest($3::int4[]) AS c(no) WHERE EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 0 AND r.chain = c.no)) END AS runnable,
+    EXISTS (
+      SELECT 1 FROM gb.workers w WHERE w.lease_until > ${leaseTime("$2")} AND EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 1 AND r.worker = w.no)
+    ) AS running,
+    EXISTS (
+      SELECT 1 FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE b.state <= 4 AND (b.state = 4 OR l.tier IN ('flex', 'standard'))
+    ) AS routing,
+    EXISTS (SELECT 1 FROM gb.producers WHERE until > $1) AS producers,
+    least(
+      (SELECT due_at FROM gb.entries WHERE state = 3 ORDER BY due_at LIMIT 1), (SELECT retry_at FROM gb.runs WHERE state = 3 ORDER BY retry_at LIMIT 1)
+    ) AS timer_at,
+    (SELECT check_at FROM gb.entries WHERE check_at IS NOT NULL ORDER BY check_at LIMIT 1) AS deadline_at`;
+
+interface FlagRow {
+  runnable: boolean;
+  running: boolean;
+  routing: boolean;
+  producers: boolean;
+  timer_at: number | null;
+  deadline_at: number | null;
+}
+
+export async function readLanes(sql: Sql): Promise<LaneRow[]> {
+  return sql.query<LaneRow>(laneActivities);
+}
+
+/** `chains`: numbers of those that are registered here; `undefined` if none is. */
+export async function activity(
+  sql: Sql,
+  names: TransactionNames,
+  lanes: readonly LaneRow[],
+  { now, leaseNow, chains }: { now: number; leaseNow: number | null; chains: readonly number[] | undefined },
+): Promise<Activity> {
+  // The flags after the queues: what was answered between the two looks is seen by the second.
+  const [flag] = await sql.query<FlagRow>(flags, [now, leaseNow, chains === undefined ? null : toArray("int4[]", chains)]);
+  await names.loadLanes(lanes.map(({ lane }) => lane));
+  return {
+    lanes: lanes.map((row): LaneActivity => ({
+      lane: names.laneOf(row.lane),
+      queued: row.queued,
+      bytes: row.bytes,
+      tokens: row.tokens,
+      usd: toUsd(row.usd),
+      unpriced: row.unpriced,
+      isolated: row.isolated,
+      priority: row.priority ?? 0,
+      oldestAt: Math.min(row.oldest_at ?? now, now),
+      nextAt: row.next_at ?? undefined,
+    })),
+    runnable: flag?.runnable ?? false,
+    running: flag?.running ?? false,
+    routing: flag?.routing ?? false,
+    producers: flag?.producers ?? false,
+    nextTimerAt: flag?.timer_at ?? undefined,
+    nextDeadlineAt: flag?.deadline_at ?? undefined,
+  };
+}

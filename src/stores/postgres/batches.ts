@@ -1,0 +1,122 @@
+import { type BatchState, batchTransitions, isTerminalBatch } from "../../core/states.ts";
+import type { BatchRecord, BatchUpdate, MemberRow } from "../../core/store.ts";
+import { batchStates, parseRequestId, requestId } from "../codes.ts";
+import { type BatchRow, toBatch } from "../records.ts";
+import type { Sql } from "./connection.ts";
+import { errorText } from "./entries.ts";
+import type { TransactionNames } from "./names.ts";
+import { BATCHES } from "./tallies.ts";
+import { batchColumns, type Unit } from "./unit.ts";
+
+export async function findBatch(unit: Unit, id: string): Promise<BatchRow | undefined> {
+  const [row] = await unit.batches.select(`WHERE id = $1 FOR UPDATE`, [id]);
+  return row;
+}
+
+/** The batch if it is in hand under this epoch: a claim that was given back or reaped is nobody's, whatever its epoch. */
+export async function batchInHand(unit: Unit, id: string, epoch: number): Promise<BatchRow | undefined> {
+  const batch = await findBatch(unit, id);
+  return batch !== undefined && batch.epoch === epoch && batch.worker !== null ? batch : undefined;
+}
+
+export async function toBatches(names: TransactionNames, rows: readonly BatchRow[]): Promise<BatchRecord[]> {
+  await names.loadLanes(rows.map(({ lane }) => lane));
+  return rows.map((row) => toBatch(row, names.laneOf(row.lane)));
+}
+
+export async function activeBatches(sql: Sql, names: TransactionNames): Promise<BatchRecord[]> {
+  return toBatches(names, await sql.query<BatchRow>(`SELECT ${batchColumns} FROM gb.batches b WHERE b.state <= 4 ORDER BY b.no`));
+}
+
+/** What leases are compared with: the time of a parameter, or the database's own if that is NULL. */
+export const leaseTime = (parameter: string): string =>
+  `coalesce(${parameter}::int8, floor(extract(epoch FROM clock_timestamp()) * 1000)::int8)`;
+
+interface ClaimParams {
+  now: number;
+  providers: string[];
+  states: BatchState[];
+  limit: number;
+}
+
+/** Of batches `b`: due, in these states, of these providers, and in no live worker's hand. */
+const claimable = `
+  b.state <= 4 AND b.due_at <= $1 AND b.state + 0 = ANY($2::int2[]) AND l.provider = ANY($3::text[])
+  AND NOT EXISTS (SELECT 1 FROM gb.workers w WHERE w.no = b.worker AND w.lease_until > ${leaseTime("$4")})`;
+
+const codesOf = (states: readonly BatchState[]): number[] => states.map((state) => batchStates.indexOf(state));
+
+/** Whether a claim would find something: most looks end here. */
+export async function hasClaimable(sql: Sql, { now, providers, states }: ClaimParams, leaseNow: number | null): Promise<boolean> {
+  const [row] = await sql.rows<[boolean]>(
+    `SELECT EXISTS (SELECT 1 FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE ${claimable})`,
+    [now, codesOf(states), providers, leaseNow],
+  );
+  return row?.[0] ?? false;
+}
+
+export async function claimBatches(unit: Unit, params: ClaimParams & { worker: string }, leaseNow: number | null): Promise<BatchRecord[]> {
+  const worker = await unit.names.ensureWorker(params.worker);
+  const found = await unit.sql.rows<[number]>(
+    `SELECT b.no FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE ${claimable} ORDER BY b.no LIMIT $5 FOR UPDATE OF b SKIP LOCKED`,
+    [params.now, codesOf(params.states), params.providers, leaseNow, Math.max(0, params.limit)],
+  );
+  const rows = await unit.batches.select(`WHERE no = ANY($1::int4[]) ORDER BY no FOR UPDATE`, [found.map(([no]) => no)]);
+  for (const row of rows) unit.batches.change(row, { epoch: row.epoch + 1, worker });
+  return toBatches(unit.names, rows);
+}
+
+export async function updateBatch(
+  unit: Unit,
+  { batch: id, epoch, now, update }: { batch: string; epoch: number; now: number; update: BatchUpdate },
+): Promise<boolean> {
+  const batch = await batchInHand(unit, id, epoch);
+  if (batch === undefined) return false;
+  const from = batchStates[batch.state] ?? "forming";
+  const to = update.state ?? from;
+  if (to !== from && !batchTransitions[from].includes(to)) return false;
+  const ends = isTerminalBatch(to);
+  if (ends && openMembers(batch) > 0) throw new Error(`Batch ${id} would end with ${openMembers(batch)} requests without a result.`);
+  const state = batchStates.indexOf(to);
+  unit.tallies.move(BATCHES, batch.state, state);
+  unit.batches.change(batch, {
+    state,
+    worker: (update.release ?? true) ? null : batch.worker,
+    due_at: update.dueAt ?? batch.due_at,
+    staged: update.staged === undefined ? batch.staged : update.staged === null ? null : JSON.stringify(update.staged),
+    launch_attempts: update.launchAttempts ?? batch.launch_attempts,
+    intent_at: update.intentAt ?? batch.intent_at,
+    launch_deadline_at: update.launchDeadlineAt ?? batch.launch_deadline_at,
+    held: (update.held ?? batch.held === 1) ? 1 : 0,
+    job: update.job ?? batch.job,
+    job_state: update.jobState ?? batch.job_state,
+    raw_status: update.rawStatus ?? batch.raw_status,
+    launched_at: update.launchedAt ?? batch.launched_at,
+    cancelled_at: update.cancelledAt ?? batch.cancelled_at,
+    finished_at: update.finishedAt ?? batch.finished_at,
+    output: update.output ?? batch.output,
+    failures: update.failures ?? batch.failures,
+    ended_at: update.endedAt ?? batch.ended_at ?? (ends ? now : null),
+    error: update.error === undefined ? batch.error : errorText(update.error),
+    sealed_at: batch.sealed_at ?? (to === "sealed" ? now : null),
+    sweep_at: update.sweepAt ?? batch.sweep_at,
+  });
+  return true;
+}
+
+/** Members that have no result yet. */
+export function openMembers(batch: BatchRow): number {
+  return batch.request_count - batch.succeeded - batch.failed - batch.requeued - batch.cancelled;
+}
+
+export async function readMembers(
+  sql: Sql,
+  { batch, after, limit }: { batch: string; after: string | undefined; limit: number },
+): Promise<MemberRow[]> {
+  const rows = await sql.rows<[number, number, string]>(
+    `SELECT e.no, e.attempt, d.body FROM gb.entries e JOIN gb.bodies d ON d.no = e.no
+     WHERE e.batch = (SELECT b.no FROM gb.batches b WHERE b.id = $1) AND e.no > $2 AND e.state + 0 = 4 ORDER BY e.no LIMIT $3`,
+    [batch, after === undefined ? -1 : (parseRequestId(after) ?? -1), limit],
+  );
+  return rows.map(([no, attempt, body]) => ({ id: requestId(no), attempt, body }));
+}

@@ -1,0 +1,315 @@
+import { isolationSize } from "../../core/isolation.ts";
+import type { RequestResult, SettleRow } from "../../core/store.ts";
+import { atTier, isDirect } from "../../core/tiers.ts";
+import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
+import { type Bill, billOf, noBill } from "../money.ts";
+import type { BatchRow } from "../records.ts";
+import { toArray } from "./arrays.ts";
+import { batchInHand, openMembers } from "./batches.ts";
+import { type Answer, chargeEntry, chargeRun, errorText, isOver, settleEntry } from "./entries.ts";
+import { enqueue } from "./queue.ts";
+import { passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
+import { REQUESTS, RUNS } from "./tallies.ts";
+import type { EntryRow, RunRow, Unit } from "./unit.ts";
+
+type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
+type MemberResult = RequestResult | { type: "release"; availableAt: number };
+
+export async function settleRows(
+  unit: Unit,
+  params: { batch: string; epoch: number; now: number; rows: SettleRow[]; unknown: number; cursor: number },
+): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  const batch = await batchInHand(unit, params.batch, params.epoch);
+  if (batch === undefined) return undefined;
+  const counted = { settled: 0, duplicate: 0, unknown: params.unknown };
+  const done = await settleQuickly(unit, batch, params.rows, params.now);
+  counted.settled += done.size;
+  const rows = params.rows.filter((row) => !done.has(row));
+  const numbers = rows.map(({ id }) => parseRequestId(id));
+  await lockMembers(
+    unit,
+    numbers.filter((no) => no !== undefined),
+  );
+  for (const [i, { attempt, result }] of rows.entries()) {
+    const no = numbers[i];
+    const entry = no === undefined ? undefined : unit.entries.peek(no);
+    if (entry !== undefined && entry.batch === batch.no && entry.state === ENTRY.batched && entry.attempt === attempt) {
+      count(unit, batch, await settleMember(unit, batch, entry, result, params.now));
+      counted.settled += 1;
+    } else if (
+      no !== undefined &&
+      ((await billDeparted(unit, batch, no, attempt, result, params.now)) || (entry?.batch === batch.no && entry.state !== ENTRY.batched))
+    ) {
+      counted.duplicate += 1;
+    } else counted.unknown += 1;
+  }
+  unit.batches.change(batch, {
+    duplicate: batch.duplicate + counted.duplicate,
+    unknown: batch.unknown + counted.unknown,
+    cursor: params.cursor,
+  });
+  return counted;
+}
+
+/** One answer for a run that waits: most rows. `r.state + 0`: rows are found by their primary key, never by the index of a state. */
+const wakeUp = `
+  UPDATE gb.runs r SET
+    state = 0, seq = r.seq + 1, open = r.open - 1, usd = r.usd + u.usd, standard_usd = r.standard_usd + u.standard_usd,
+    unpriced = r.unpriced + u.unpriced, reserved = r.reserved - u.released
+  FROM unnest($1::int8[], $2::float8[], $3::float8[], $4::int4[], $5::float8[]) AS u(no, usd, standard_usd, unpriced, released)
+  WHERE r.no = u.no AND r.state + 0 = 2
+  RETURNING r.no, r.seq, r.chain`;
+
+const settleMembers = `
+  UPDATE gb.entries e SET
+    state = u.state, seq = u.seq, answer = u.answer, usd = e.usd + u.usd, standard_usd = e.standard_usd + u.standard_usd,
+    unpriced = e.unpriced + u.unpriced
+  FROM unnest($1::int8[], $2::int2[], $3::int4[], $4::int8[], $5::float8[], $6::float8[], $7::int4[])
+    AS u(no, state, seq, answer, usd, standard_usd, unpriced)
+  WHERE e.no = u.no`;
+
+/**
+ * Settles the rows that nearly all rows are: a final answer to a member that nobody shares or hurries, the only one here for its run, and the run waits. One guarded update says
+ * for all of them whether that is so. A member of this batch changes only under the batch's lock, so it need not be locked itself. Returns the rows that are done; of the others
+ * nothing is changed.
+ */
+async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleRow[], now: number): Promise<Set<SettleRow>> {
+  const done = new Set<SettleRow>();
+  const times = new Map<number, number>();
+  const final = rows.flatMap((row) => {
+    const no = parseRequestId(row.id);
+    if (no === undefined) return [];
+    times.set(runOf(no), (times.get(runOf(no)) ?? 0) + 1);
+    const { result } = row;
+    return result.type === "succeeded" || result.type === "failed" ? [{ row, no, result }] : [];
+  });
+  const candidates = final.filter(({ no }) => times.get(runOf(no)) === 1);
+  if (candidates.length === 0) return done;
+  const read = await unit.sql.rows<[number, number, number, number, number | null]>(
+    `SELECT no, batch, state, attempt, estimate FROM gb.entries WHERE no = ANY($1::int8[]) AND check_at IS NULL AND shared IS NULL`,
+    [
+      toArray(
+        "int8[]",
+        candidates.map(({ no }) => no),
+      ),
+    ],
+  );
+  const members = new Map(read.map(([no, of, state, attempt, estimate]) => [no, { of, state, attempt, estimate }]));
+  const quick = candidates.flatMap(({ row, no, result }) => {
+    const member = members.get(no);
+    if (member?.of !== batch.no || member.state !== ENTRY.batched || member.attempt !== row.attempt) return [];
+    const bill = result.usage === undefined ? noBill : billOf(result.cost);
+    return [{ row, no, result, bill, released: member.estimate ?? 0 }];
+  });
+  if (quick.length === 0) return done;
+  const woken = await unit.sql.rows<[number, number, number]>(wakeUp, [
+    toArray(
+      "int8[]",
+      quick.map(({ no }) => runOf(no)),
+    ),
+    toArray(
+      "float8[]",
+      quick.map(({ bill }) => bill.usd),
+    ),
+    toArray(
+      "float8[]",
+      quick.map(({ bill }) => bill.standardUsd),
+    ),
+    toArray(
+      "int4[]",
+      quick.map(({ bill }) => bill.unpriced),
+    ),
+    toArray(
+      "float8[]",
+      quick.map(({ released }) => released),
+    ),
+  ]);
+  const runs = new Map(woken.map(([no, seq, chain]) => [no, { seq, chain }]));
+  const settled: { no: number; state: number; seq: number; answer: number; bill: Bill }[] = [];
+  for (const { row, no, result, bill } of quick) {
+    const run = runs.get(runOf(no));
+    if (run === undefined) continue;
+    const succeeded = result.type === "succeeded";
+    const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
+    const answer = succeeded ? await unit.addAnswer(result.value, null) : await unit.addAnswer(null, errorText(result.error));
+    countAnswer(unit, batch, run.chain, result, now);
+    settled.push({ no, state, seq: run.seq, answer, bill });
+    unit.tallies.move(RUNS, RUN.waiting, RUN.runnable);
+    unit.tallies.move(REQUESTS, ENTRY.batched, state);
+    count(unit, batch, succeeded ? "succeeded" : "failed");
+    done.add(row);
+  }
+  if (settled.length === 0) return done;
+  await unit.sql.run(settleMembers, [
+    toArray(
+      "int8[]",
+      settled.map(({ no }) => no),
+    ),
+    toArray(
+      "int2[]",
+      settled.map(({ state }) => state),
+    ),
+    toArray(
+      "int4[]",
+      settled.map(({ seq }) => seq),
+    ),
+    toArray(
+      "int8[]",
+      settled.map(({ answer }) => answer),
+    ),
+    toArray(
+      "float8[]",
+      settled.map(({ bill }) => bill.usd),
+    ),
+    toArray(
+      "float8[]",
+      settled.map(({ bill }) => bill.standardUsd),
+    ),
+    toArray(
+      "int4[]",
+      settled.map(({ bill }) => bill.unpriced),
+    ),
+  ]);
+  return done;
+}
+
+export async function settleRemaining(
+  unit: Unit,
+  params: { batch: string; epoch: number; now: number; limit: number; result: Exclude<MemberResult, { type: "succeeded" }> },
+): Promise<number | undefined> {
+  const batch = await batchInHand(unit, params.batch, params.epoch);
+  if (batch === undefined) return undefined;
+  // Members before `swept` have their result: without it, every call would walk over those that earlier calls have settled.
+  const rows = await unit.sql.rows<[number]>(
+    `SELECT no FROM gb.entries WHERE batch = $1 AND no > $2 AND state + 0 = 4 ORDER BY no LIMIT $3`,
+    [batch.no, batch.swept, params.limit],
+  );
+  const numbers = rows.map(([no]) => no);
+  await lockMembers(unit, numbers);
+  for (const no of numbers) {
+    const entry = unit.entries.peek(no);
+    if (entry !== undefined && entry.batch === batch.no && entry.state === ENTRY.batched) {
+      count(unit, batch, await settleMember(unit, batch, entry, params.result, params.now));
+    }
+    unit.batches.change(batch, { swept: no });
+  }
+  return openMembers(batch);
+}
+
+/** Runs before their entries, as everywhere. */
+async function lockMembers(unit: Unit, numbers: readonly number[]): Promise<void> {
+  await unit.runs.lock(numbers.map(runOf));
+  await unit.entries.lock(numbers);
+}
+
+function count(unit: Unit, batch: BatchRow, outcome: Outcome): void {
+  unit.batches.change(batch, { [outcome]: batch[outcome] + 1 });
+}
+
+/** Counts the answer that a result carries, if it does: what the lane, the chain, the day and the batch used and spent. */
+function countAnswer(unit: Unit, batch: BatchRow, chain: number, result: MemberResult, now: number): Bill {
+  if (!("usage" in result) || result.usage === undefined) return noBill;
+  const bill = billOf(result.cost);
+  unit.tallies.answer(now, chain, batch.lane, result.usage, bill);
+  unit.batches.change(batch, {
+    usd: batch.usd + bill.usd,
+    standard_usd: batch.standard_usd + bill.standardUsd,
+    unpriced: batch.unpriced + bill.unpriced,
+  });
+  return bill;
+}
+
+/** A row whose request was taken out of the batch is billed the first time that it comes. `false`: it is none. */
+async function billDeparted(
+  unit: Unit,
+  batch: BatchRow,
+  no: number,
+  attempt: number,
+  result: RequestResult,
+  now: number,
+): Promise<boolean> {
+  const [row] = await unit.sql.query<{ chain: number; state: number }>(
+    `SELECT chain, state FROM gb.departed WHERE batch = $1 AND entry = $2 AND attempt = $3`,
+    [batch.no, no, attempt],
+  );
+  if (row === undefined) return false;
+  if (row.state === DEPARTED.billed || !("usage" in result) || result.usage === undefined) return true;
+  const bill = countAnswer(unit, batch, row.chain, result, now);
+  const run = await unit.runs.get(runOf(no));
+  if (run !== undefined) chargeRun(unit, run, bill, 0);
+  if (row.state === DEPARTED.waited) {
+    const entry = await unit.entries.get(no);
+    if (entry !== undefined) chargeEntry(unit, entry, bill);
+  }
+  await unit.sql.run(`UPDATE gb.departed SET state = $1 WHERE batch = $2 AND entry = $3 AND attempt = $4`, [
+    DEPARTED.billed,
+    batch.no,
+    no,
+    attempt,
+  ]);
+  return true;
+}
+
+/** Gives a member that is `batched` its result, and says how it is counted. */
+async function settleMember(unit: Unit, batch: BatchRow, entry: EntryRow, result: MemberResult, now: number): Promise<Outcome> {
+  const run = unit.run(runOf(entry.no));
+  const bill = countAnswer(unit, batch, run.chain, result, now);
+  if (isOver(run.state)) return drop(unit, entry, run, bill, result.type === "succeeded" ? result.value : undefined, now);
+  if (result.type === "succeeded") return settle(unit, entry, run, bill, { value: result.value, error: undefined }, now);
+  if (result.type === "failed") return settle(unit, entry, run, bill, { value: undefined, error: result.error }, now);
+  const attempt = entry.attempt ?? 1;
+  const to = { lane: batch.lane, attempt: attempt + 1, groupSize: entry.group_size, dueAt: result.availableAt, now };
+  if (result.type === "release") return requeue(unit, entry, run, bill, { ...to, attempt });
+  if (result.type === "move") {
+    const lane = atTier(await unit.names.lane(batch.lane), result.tier);
+    const groupSize = isDirect(lane) ? null : (isolationSize(entry.failed_jobs, batch.request_count) ?? null);
+    unit.entries.change(entry, { tier_reason: result.reason });
+    return requeue(unit, entry, run, bill, { ...to, lane: await unit.names.laneNo(lane), groupSize });
+  }
+  if (attempt >= (entry.max_attempts ?? 1) || attempt > (result.retries ?? Infinity)) {
+    const { value } = result;
+    return settle(unit, entry, run, bill, { value, error: value === undefined ? result.error : undefined }, now);
+  }
+  if (result.jobFailed === true) unit.entries.change(entry, { failed_jobs: entry.failed_jobs + 1 });
+  return requeue(unit, entry, run, bill, { ...to, groupSize: isolationSize(entry.failed_jobs, batch.request_count) ?? null });
+}
+
+async function settle(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, answer: Answer, now: number): Promise<Outcome> {
+  const succeeded = answer.error === undefined;
+  const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
+  const stored = await settleEntry(unit, entry, run, state, answer, bill, entry.estimate ?? 0);
+  unit.tallies.move(REQUESTS, ENTRY.batched, state);
+  clearCheck(unit, entry);
+  if (entry.shared !== null) {
+    if (succeeded && stored !== null) await shareAnswer(unit, entry.shared, entry.no, stored, now);
+    else await passOn(unit, entry.shared, entry.no, now);
+  }
+  return succeeded ? "succeeded" : "failed";
+}
+
+/** Back to a queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
+async function requeue(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, to: Parameters<typeof enqueue>[2]): Promise<Outcome> {
+  if (run.state === RUN.failed) return drop(unit, entry, run, bill, undefined, to.now);
+  enqueue(unit, entry, to);
+  chargeEntry(unit, entry, bill);
+  chargeRun(unit, run, bill, 0);
+  return "requeued";
+}
+
+/** Nobody takes the answer any more, but for those that share it. */
+async function drop(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, value: string | undefined, now: number): Promise<Outcome> {
+  unit.entries.change(entry, { state: ENTRY.cancelled });
+  unit.tallies.move(REQUESTS, ENTRY.batched, ENTRY.cancelled);
+  chargeEntry(unit, entry, bill);
+  chargeRun(unit, run, bill, entry.estimate ?? 0);
+  clearCheck(unit, entry);
+  if (entry.shared !== null) {
+    if (value !== undefined) await shareLateAnswer(unit, entry.shared, entry.no, value, now);
+    else await passOn(unit, entry.shared, entry.no, now);
+  }
+  return "cancelled";
+}
+
+function clearCheck(unit: Unit, entry: EntryRow): void {
+  if (entry.check_at !== null) unit.entries.change(entry, { check_at: null });
+}

@@ -1,0 +1,439 @@
+import type { SerializedError } from "../../core/errors.ts";
+import { GembatchError } from "../../core/errors.ts";
+import type { Lane } from "../../core/provider.ts";
+import type { BatchState } from "../../core/states.ts";
+import type {
+  Activity,
+  BatchFilter,
+  BatchRecord,
+  BatchUpdate,
+  ChainVersions,
+  ClaimedRun,
+  CommitResult,
+  DeadlineDecision,
+  DeadlineItem,
+  Entry,
+  MemberRow,
+  NewRun,
+  Page,
+  PageOptions,
+  RequestFilter,
+  RequestRecord,
+  RequestResult,
+  RoleWish,
+  RunFilter,
+  RunRecord,
+  SettleRow,
+  SpendRow,
+  StartOutcome,
+  Store,
+  StoreStats,
+  SweepUpdate,
+  TurnCommit,
+  WorkerIdentity,
+} from "../../core/store.ts";
+import { RUN } from "../codes.ts";
+import { activity, promoteDue, readLanes } from "./activity.ts";
+import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
+import { Connection, type Sql } from "./connection.ts";
+import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
+import { driverMissing, notOpen } from "./errors.ts";
+import { formBatch, type FormParams, moveQueued } from "./forming.ts";
+import { Hints } from "./hints.ts";
+import { SLOTS } from "./migrations.ts";
+import { Names, TransactionNames } from "./names.ts";
+import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
+import { type PgPool, type PostgresStoreOptions, resolveOptions, type Settings } from "./options.ts";
+import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
+import { type Places, removeEnded, type Removed, type RemoveParams } from "./removal.ts";
+import { settleRemaining, settleRows } from "./routing.ts";
+import { claimRuns, fireTimers, hasDueTimers, loadHistory, runnableChains, startRuns, wakeRuns } from "./runs.ts";
+import { openSchema } from "./schema.ts";
+import { spend } from "./spend.ts";
+import { dueSweeps, hastenBatches, releaseBatches, updateSweep } from "./sweeps.ts";
+import { BATCHES, REQUESTS, RUNS } from "./tallies.ts";
+import { commitTurns } from "./turns.ts";
+import { type AnswerNumbers, Unit } from "./unit.ts";
+import { giveUp, holdFlush, leave, processExists, renew, takeRoles } from "./workers.ts";
+
+export type { PgClient, PgPool, PgQuery, PgResult, PostgresStoreOptions } from "./options.ts";
+
+/** What is open between `open` and `close`. */
+interface Opened {
+  connection: Connection;
+  id: string;
+  hints: Hints;
+  /** Ends the pool, if it is our own. */
+  end: () => Promise<void>;
+}
+
+/**
+ * The store in a schema of a Postgres database, for any number of workers on any number of machines. Every method is one transaction at READ COMMITTED: rows are locked by primary
+ * key in a fixed order (batches, runs, entries), looked at, changed in memory and written back set by set; two that still get into each other's way are tried again.
+ */
+export class PostgresStore implements Store {
+  readonly name = "postgres";
+  /** For people: where it is, without a password. */
+  readonly place: string;
+  readonly #settings: Settings;
+  readonly #names = new Names();
+  readonly #numbers: AnswerNumbers = { next: 0, end: 0 };
+  #places: Places = new Map();
+  #opened: Opened | undefined;
+  #opening: Promise<void> | undefined;
+
+  constructor(options: PostgresStoreOptions | string) {
+    this.#settings = resolveOptions(options);
+    this.place = this.#settings.place;
+  }
+
+  get id(): string {
+    return this.#db.id;
+  }
+
+  async open(): Promise<void> {
+    if (this.#opened !== undefined) return;
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    await this.#opening;
+  }
+
+  async #open(): Promise<void> {
+    const { pool, end } = await makePool(this.#settings);
+    const connection = new Connection(pool, this.#settings);
+    try {
+      const id = await openSchema(connection);
+      this.#opened = { connection, id, hints: new Hints(connection), end };
+    } catch (thrown) {
+      await end();
+      throw thrown;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#opening?.catch(() => undefined);
+    const opened = this.#opened;
+    this.#opened = undefined;
+    if (opened === undefined) return;
+    await opened.hints.close();
+    await opened.end();
+  }
+
+  onHint(listener: () => void): () => void {
+    // A pool of one connection has none to listen on.
+    if (!this.#settings.notify || this.#settings.pool?.options?.max === 1) return () => undefined;
+    return this.#db.hints.listen(listener);
+  }
+
+  /** Whether hints come through; `undefined` as long as nobody has listened for them. */
+  get hintsWork(): boolean | undefined {
+    return this.#opened?.hints.works;
+  }
+
+  /** SQL texts in use, for checks of their query plans. */
+  statements(): string[] {
+    return this.#db.connection.statements();
+  }
+
+  get #db(): Opened {
+    if (this.#opened === undefined) throw notOpen(this.place);
+    return this.#opened;
+  }
+
+  /** One transaction; counters are written at its end, names are kept when it has committed. */
+  async #write<T>(work: (unit: Unit) => Promise<T>): Promise<T> {
+    const { connection, hints } = this.#db;
+    let done: Unit | undefined;
+    const result = await connection.write(async (sql) => {
+      const unit = new Unit(sql, this.#names, this.#numbers);
+      const value = await work(unit);
+      await unit.flush();
+      await unit.tallies.flush(sql, Math.floor(this.#settings.random.next() * SLOTS));
+      done = unit;
+      return value;
+    });
+    done?.names.commit();
+    if (done !== undefined && this.#settings.notify && isNews(done)) hints.send();
+    return result;
+  }
+
+  /** Statements of which each is right by itself. */
+  async #read<T>(work: (sql: Sql, names: TransactionNames) => Promise<T>): Promise<T> {
+    const { connection } = this.#db;
+    return this.#named(connection, work);
+  }
+
+  /** Statements that belong together. */
+  async #snapshot<T>(work: (sql: Sql, names: TransactionNames) => Promise<T>): Promise<T> {
+    return this.#db.connection.read(async (sql) => this.#named(sql, work));
+  }
+
+  async #named<T>(sql: Sql, work: (sql: Sql, names: TransactionNames) => Promise<T>): Promise<T> {
+    const names = new TransactionNames(this.#names, sql);
+    const result = await work(sql, names);
+    names.commit();
+    return result;
+  }
+
+  /** What leases are compared with: the database's time, so that no worker's wrong clock ends the lease of another. */
+  async #leaseNow(sql: Sql, now: number): Promise<number> {
+    if (!this.#settings.databaseTime) return now;
+    const [row] = await sql.rows<[number]>(`SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8`);
+    return row?.[0] ?? now;
+  }
+
+  /** The same for statements that ask the database themselves. */
+  #leaseParameter(now: number): number | null {
+    return this.#settings.databaseTime ? null : now;
+  }
+
+  // Workers
+
+  async heartbeat(params: {
+    worker: WorkerIdentity;
+    now: number;
+    leaseMs: number;
+    roles: RoleWish[];
+    maxAttempts: number;
+  }): Promise<{ roles: string[]; time?: number }> {
+    const isAlive = this.#settings.isProcessAlive ?? processExists;
+    const { dead, leaseNow } = await this.#write(async (unit) => {
+      const time = await this.#leaseNow(unit.sql, params.now);
+      return { dead: await renew(unit, params, time, isAlive), leaseNow: time };
+    });
+    // Each by itself: what one of them held may be much, and is locked.
+    for (const { no, leaseUntil } of dead) {
+      await this.#write(async (unit) => giveUp(unit, { no, leaseUntil }, params.now, params.maxAttempts));
+    }
+    const roles = await this.#write(async (unit) => takeRoles(unit, params.worker.id, params.roles));
+    return { roles, ...(this.#settings.databaseTime ? { time: leaseNow } : {}) };
+  }
+
+  leave(params: { worker: string; now: number }): Promise<void> {
+    return this.#write(async (unit) => leave(unit, params));
+  }
+
+  // Runs
+
+  startRuns(params: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
+    return this.#write(async (unit) => startRuns(unit, params));
+  }
+
+  holdFlush(params: { producer: string; until: number }): Promise<void> {
+    return this.#write(async (unit) => holdFlush(unit, params));
+  }
+
+  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]> {
+    if (params.limit <= 0) return [];
+    const chains = await this.#read(async (sql, names) => runnableChains(sql, await names.chainNos(params.chains)));
+    if (chains.length === 0) return [];
+    return this.#write(async (unit) => claimRuns(unit, { ...params, chains }));
+  }
+
+  loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
+    return this.#read(async (sql, names) => loadHistory(sql, names, params));
+  }
+
+  commitTurns(params: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]> {
+    return this.#write(async (unit) => commitTurns(unit, params));
+  }
+
+  async fireTimers(params: { now: number; limit: number }): Promise<number> {
+    if (!(await this.#read(async (sql) => hasDueTimers(sql, params.now)))) return 0;
+    return this.#write(async (unit) => fireTimers(unit, params));
+  }
+
+  wakeRuns(params: { now: number; runs: { run: string; epoch: number }[] }): Promise<void> {
+    return this.#write(async (unit) => wakeRuns(unit, params));
+  }
+
+  // Batches
+
+  async activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity> {
+    const { now } = params;
+    let lanes = await this.#read(readLanes);
+    const due = lanes.filter(({ next_at: at }) => at !== null && at <= now);
+    if (due.length > 0) {
+      await this.#write(async (unit) => promoteDue(unit, now, due));
+      lanes = await this.#read(readLanes);
+    }
+    return this.#read(async (sql, names) => {
+      const chains = params.chains.length === 0 ? undefined : await names.chainNos(params.chains);
+      return activity(sql, names, lanes, { now, leaseNow: this.#leaseParameter(now), chains });
+    });
+  }
+
+  activeBatches(): Promise<BatchRecord[]> {
+    return this.#read(activeBatches);
+  }
+
+  formBatch(params: FormParams): Promise<BatchRecord | undefined> {
+    return this.#write(async (unit) => formBatch(unit, params, await this.#leaseNow(unit.sql, params.now)));
+  }
+
+  moveQueued(params: { now: number; from: Lane; to: Lane; limit: number; reason: string }): Promise<number> {
+    return this.#write(async (unit) => moveQueued(unit, params));
+  }
+
+  dueDeadlines(params: { now: number; limit: number }): Promise<DeadlineItem[]> {
+    return this.#read(async (sql, names) => dueDeadlines(sql, names, params));
+  }
+
+  decideDeadlines(params: { now: number; decisions: DeadlineDecision[] }): Promise<number> {
+    return this.#write(async (unit) => decideDeadlines(unit, params));
+  }
+
+  async claimBatches(params: {
+    worker: string;
+    now: number;
+    providers: string[];
+    states: BatchState[];
+    limit: number;
+  }): Promise<BatchRecord[]> {
+    const found = await this.#read(async (sql) => hasClaimable(sql, params, this.#leaseParameter(params.now)));
+    if (!found) return [];
+    return this.#write(async (unit) => claimBatches(unit, params, this.#leaseParameter(params.now)));
+  }
+
+  updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean> {
+    return this.#write(async (unit) => updateBatch(unit, params));
+  }
+
+  dueSweeps(params: { now: number; providers: string[]; limit: number }): Promise<BatchRecord[]> {
+    return this.#read(async (sql, names) => dueSweeps(sql, names, params));
+  }
+
+  updateSweep(params: { batch: string; update: SweepUpdate }): Promise<void> {
+    return this.#write(async (unit) => updateSweep(unit, params));
+  }
+
+  hastenBatches(params: { now: number; providers: string[] }): Promise<number> {
+    return this.#write(async (unit) => hastenBatches(unit, params, await this.#leaseNow(unit.sql, params.now)));
+  }
+
+  readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
+    return this.#read(async (sql) => readMembers(sql, params));
+  }
+
+  settleRows(params: {
+    batch: string;
+    epoch: number;
+    now: number;
+    rows: SettleRow[];
+    unknown: number;
+    cursor: number;
+  }): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+    return this.#write(async (unit) => settleRows(unit, params));
+  }
+
+  settleRemaining(params: {
+    batch: string;
+    epoch: number;
+    now: number;
+    limit: number;
+    result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number };
+  }): Promise<number | undefined> {
+    return this.#write(async (unit) => settleRemaining(unit, params));
+  }
+
+  // Looking and operating
+
+  getRuns(params: { ids: string[] }): Promise<(RunRecord | undefined)[]> {
+    return this.#read(async (sql, names) => getRuns(sql, names, params));
+  }
+
+  listRuns(params: RunFilter & PageOptions): Promise<Page<RunRecord>> {
+    return this.#snapshot(async (sql, names) => listRuns(sql, names, params));
+  }
+
+  getRequest(params: { id: string }): Promise<RequestRecord | undefined> {
+    return this.#read(async (sql, names) => getRequest(sql, names, params));
+  }
+
+  listRequests(params: RequestFilter & PageOptions): Promise<Page<RequestRecord>> {
+    return this.#snapshot(async (sql, names) => listRequests(sql, names, params));
+  }
+
+  getBatch(params: { id: string }): Promise<BatchRecord | undefined> {
+    return this.#read(async (sql, names) => getBatch(sql, names, params));
+  }
+
+  listBatches(params: BatchFilter & PageOptions): Promise<Page<BatchRecord>> {
+    return this.#snapshot(async (sql, names) => listBatches(sql, names, params));
+  }
+
+  stats(): Promise<StoreStats> {
+    return this.#snapshot(stats);
+  }
+
+  hasLiveRuns(): Promise<boolean> {
+    return this.#read(hasLiveRuns);
+  }
+
+  spend(params: { since?: string; until?: string }): Promise<SpendRow[]> {
+    return this.#read(async (sql, names) => spend(sql, names, params));
+  }
+
+  cancelRuns(params: { now: number; ids: string[]; tree?: boolean }): Promise<string[]> {
+    return this.#write(async (unit) => cancelRuns(unit, params));
+  }
+
+  retryRuns(params: { now: number; ids: string[]; afresh?: boolean }): Promise<string[]> {
+    return this.#write(async (unit) => retryRuns(unit, params));
+  }
+
+  holdRuns(params: { now: number; ids: string[]; error: SerializedError }): Promise<string[]> {
+    return this.#write(async (unit) => holdRuns(unit, params));
+  }
+
+  releaseBatches(params: { now: number; ids: string[] }): Promise<string[]> {
+    return this.#write(async (unit) => releaseBatches(unit, params));
+  }
+
+  async removeEnded(params: RemoveParams): Promise<Removed> {
+    // A copy for each try: what was undone has not moved on.
+    const { removed, places } = await this.#write(async (unit) => {
+      const places: Places = new Map(this.#places);
+      return { removed: await removeEnded(unit, params, places), places };
+    });
+    this.#places = places;
+    return removed;
+  }
+}
+
+/** Whether a worker elsewhere could have something to do now that it had not before. */
+function isNews({ tallies }: Unit): boolean {
+  return tallies.grew(RUNS + RUN.runnable) || tallies.grew(REQUESTS + 1) || [1, 3, 4].some((state) => tallies.grew(BATCHES + state));
+}
+
+async function makePool(settings: Settings): Promise<{ pool: PgPool; end: () => Promise<void> }> {
+  if (settings.pool !== undefined) return { pool: settings.pool, end: async () => undefined };
+  let pg: typeof import("pg");
+  try {
+    pg = (await import("pg")).default as unknown as typeof import("pg");
+  } catch (thrown) {
+    throw (thrown as { code?: unknown }).code === "ERR_MODULE_NOT_FOUND" ? driverMissing(thrown) : thrown;
+  }
+  if (settings.url === undefined) throw new GembatchError("invalid_option", "The Postgres store has no URL.");
+  const pool = new pg.Pool({
+    connectionString: settings.url,
+    max: settings.max,
+    application_name: "gembatch",
+    // A network that swallows everything is noticed: by probes while nothing is under way, by the limit while an answer is awaited. No statement of ours takes nearly as long.
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    query_timeout: 60_000,
+    connectionTimeoutMillis: 10_000,
+    // As with a file: a program that has nothing more to do ends.
+    allowExitOnIdle: true,
+  });
+  // A connection that breaks while nobody uses it: the next call takes another one.
+  pool.on("error", () => undefined);
+  return { pool: pool as unknown as PgPool, end: async () => pool.end() };
+}
+
+/** A store in a Postgres database; nothing is connected before `open`. */
+export function postgresStore(options: PostgresStoreOptions | string): PostgresStore {
+  return new PostgresStore(options);
+}

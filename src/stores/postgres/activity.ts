@@ -5,6 +5,7 @@ import { leaseTime } from "./batches.ts";
 import type { Sql } from "./connection.ts";
 import type { TransactionNames } from "./names.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
+import { hasRunnable } from "./runs.ts";
 import type { Unit } from "./unit.ts";
 
 /** Delayed retries that one look moves into the queue; the rest shows as `nextAt` in the past and follows at the next look. */
@@ -47,8 +48,8 @@ const laneActivities = `
 /** Existence questions only; what waits is in none of these indexes. $1: now; $2: what the leases are compared with; $3: chains. */
 const flags = `
   SELECT
-    CASE WHEN $3::int4[] IS NULL THEN EXISTS (SELECT 1 FROM gb.runs WHERE state = 0)
-      ELSE EXISTS (SELECT 1 FROM unnest($3::int4[]) AS c(no) WHERE EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 0 AND r.chain = c.no)) END AS runnable,
+    CASE WHEN $3::int4[] IS NULL THEN (SELECT no FROM gb.runs WHERE state = 0 ORDER BY chain, priority DESC, no LIMIT 1) IS NOT NULL
+      ELSE EXISTS (SELECT 1 FROM unnest($3::int4[]) AS c(no) WHERE ${hasRunnable("c.no")}) END AS runnable,
     EXISTS (
       SELECT 1 FROM gb.workers w WHERE w.lease_until > ${leaseTime("$2")} AND EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 1 AND r.worker = w.no)
     ) AS running,

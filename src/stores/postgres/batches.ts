@@ -5,7 +5,7 @@ import { type BatchRow, toBatch } from "../records.ts";
 import type { Sql } from "./connection.ts";
 import { errorText } from "./entries.ts";
 import type { TransactionNames } from "./names.ts";
-import { BATCHES } from "./tallies.ts";
+import { BATCHES } from "../counts.ts";
 import { batchColumns, type Unit } from "./unit.ts";
 
 export async function findBatch(unit: Unit, id: string): Promise<BatchRow | undefined> {

@@ -1,7 +1,7 @@
 import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, RUN, runOf } from "../codes.ts";
 import { type Bill, noBill } from "../money.ts";
-import { RUNS } from "./tallies.ts";
+import { RUNS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
 
 /** A run in one of these states takes no answers any more. */

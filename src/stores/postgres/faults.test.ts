@@ -274,9 +274,8 @@ describe("locks of others", () => {
     await onServer(url, async (other) => {
       await other.query(`SET deadlock_timeout = '1h'; BEGIN; SELECT 1 FROM ${runs} WHERE id = 'b' FOR UPDATE`);
       const cancelling = store.cancelRuns({ now: kit.now, ids: ["a", "b"] });
-      await expect
-        .poll(() => onServer(url, async (client) => (await client.query("SELECT 1 FROM pg_locks WHERE NOT granted")).rowCount))
-        .toBe(1);
+      const waiting = `SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%"${schemaOf(url)}".%' AND pid <> pg_backend_pid()`;
+      await expect.poll(() => onServer(url, async (client) => (await client.query(waiting)).rowCount)).toBe(1);
       // It has a and waits for b: now this one wants a. The store's transaction is the one that finds the deadlock.
       await other.query(`SELECT 1 FROM ${runs} WHERE id = 'a' FOR UPDATE`);
       await other.query("COMMIT");

@@ -8,7 +8,7 @@ import { toArray } from "./arrays.ts";
 import { findBatch, toBatches } from "./batches.ts";
 import { Conflict } from "./errors.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
-import { BATCHES, REQUESTS } from "./tallies.ts";
+import { BATCHES, REQUESTS } from "../counts.ts";
 import type { Unit } from "./unit.ts";
 
 export interface FormParams {

@@ -11,8 +11,8 @@ import { pause } from "./patience.ts";
 const EVERY_MS = 200;
 /** A hint that takes longer is worth nothing. */
 const TEST_MS = 2_000;
-/** A connection to listen on that broke is made again after this. */
-const AGAIN_MS = 5_000;
+/** A connection to listen on that broke is made again after this, and after twice as long with each failure up to the second. */
+const AGAIN_MS = [100, 5_000] as const;
 
 export class Hints {
   readonly #connection: Connection;
@@ -80,7 +80,7 @@ export class Hints {
   /** Listens until the store is closed, and finds out whether that is of any use. */
   async #listenOn(): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted) {
+    for (let failures = 0; !signal.aborted; failures += 1) {
       try {
         const ended = Promise.withResolvers<void>();
         const client = await this.#connection.dedicated();
@@ -88,7 +88,9 @@ export class Hints {
         this.#client = client;
         client.on("error", () => ended.resolve());
         client.on("end", () => ended.resolve());
-        client.on("notification", ((message: { channel: string; payload?: string }) => this.#hear(message)) as (...args: never[]) => void);
+        client.on("notification", ((message: { channel: string; payload?: string }) => this.#hear(message)) as (
+          ...args: unknown[]
+        ) => void);
         // This connection alone must not keep the process alive.
         (client as { unref?: () => void }).unref?.();
         await client.query(`LISTEN ${this.#channel}`);
@@ -100,6 +102,7 @@ export class Hints {
           if (!signal.aborted) this.#connection.prepares = false;
           return;
         }
+        failures = 0;
         await ended.promise;
         if (this.#client === client) client.release(true);
         this.#client = undefined;
@@ -107,7 +110,7 @@ export class Hints {
         this.#client?.release(true);
         this.#client = undefined;
       }
-      await pause(AGAIN_MS, { signal, background: true });
+      await pause(Math.min(AGAIN_MS[1], AGAIN_MS[0] * 2 ** Math.min(failures, 10)), { signal, background: true });
     }
   }
 

@@ -3,7 +3,7 @@ import { toArray } from "./arrays.ts";
 import { releaseAnswer } from "./entries.ts";
 import { countQueued, isQueued } from "./queue.ts";
 import { forgetShares, passOn } from "./shared.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 import type { EntryRow, Unit } from "./unit.ts";
 
 /**
@@ -48,11 +48,18 @@ const entangled = `
   ) e WHERE e.shared IS NOT NULL OR (e.kind = 0 AND e.state NOT IN (${ENTRY.succeeded}, ${ENTRY.failed}, ${ENTRY.cancelled}))`;
 
 const removeEntries = `
-  DELETE FROM gb.entries e USING unnest($1::int8[]) AS u(run) WHERE e.no >= u.run << 20 AND e.no < (u.run + 1) << 20
-  RETURNING e.no, e.kind, e.state, e.answer`;
+  DELETE FROM gb.entries WHERE no = ANY(ARRAY(
+    SELECT e.no FROM unnest($1::int8[]) AS u(run) CROSS JOIN LATERAL (
+      SELECT no FROM gb.entries e WHERE e.no >= u.run << 20 AND e.no < (u.run + 1) << 20 OFFSET 0
+    ) e
+  )) RETURNING no, kind, state, answer`;
 
 const removeWaiters = `
-  DELETE FROM gb.run_waiters w USING unnest($1::int8[]) AS u(run) WHERE w.entry >= u.run << 20 AND w.entry < (u.run + 1) << 20`;
+  DELETE FROM gb.run_waiters WHERE entry = ANY(ARRAY(
+    SELECT w.entry FROM unnest($1::int8[]) AS u(run) CROSS JOIN LATERAL (
+      SELECT entry FROM gb.run_waiters w WHERE w.entry >= u.run << 20 AND w.entry < (u.run + 1) << 20 OFFSET 0
+    ) w
+  ))`;
 
 /** Removes the histories of ended runs that are locked, nearly all of them together. */
 export async function forgetHistories(unit: Unit, runs: readonly number[], now: number): Promise<void> {

@@ -160,18 +160,20 @@ export class TransactionNames {
 
   /** Numbers of the runs that exist, by id. */
   async runNos(ids: readonly string[]): Promise<Map<string, number>> {
-    const found = new Map<string, number>();
-    const unknown: string[] = [];
+    if (ids.length === 0) return new Map();
+    const rows = await this.#sql.rows<[string, number]>(`SELECT id, no FROM gb.run_inputs WHERE id = ANY($1::text[])`, [storable(ids)]);
+    return new Map(rows);
+  }
+
+  /**
+   * The same for runs that this process has claimed, without a look for those it remembers. One that it has lost since may have been removed and started again under another number: what is done with
+   * the old one finds nothing, as it should. So this is only for who has it in hand.
+   */
+  async claimedNos(ids: readonly string[]): Promise<Map<string, number>> {
+    const found = await this.runNos(ids.filter((id) => !this.#names.runs.has(id)));
     for (const id of ids) {
       const no = this.#names.runs.get(id);
-      if (no === undefined) unknown.push(id);
-      else found.set(id, no);
-    }
-    if (unknown.length > 0) {
-      const rows = await this.#sql.query<{ no: number; id: string }>(`SELECT no, id FROM gb.run_inputs WHERE id = ANY($1::text[])`, [
-        storable(unknown),
-      ]);
-      for (const { no, id } of rows) found.set(id, no);
+      if (no !== undefined) found.set(id, no);
     }
     return found;
   }

@@ -5,7 +5,7 @@ import { forgetHistory } from "./history.ts";
 import { storable } from "./names.ts";
 import { askAgain } from "./requests.ts";
 import { cancelled, endRun } from "./runs.ts";
-import { RUNS } from "./tallies.ts";
+import { RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
 
 /** Locks the runs of these ids that exist, and gives them in the order of the ids. */
@@ -40,7 +40,7 @@ async function withStarted(unit: Unit, ids: readonly string[]): Promise<string[]
     `WITH RECURSIVE tree AS (
        SELECT no, id, 0 AS depth FROM gb.runs WHERE no = ANY($1::int8[])
        UNION
-       SELECT r.no, r.id, tree.depth + 1 FROM tree JOIN gb.runs r ON r.starter = tree.no WHERE tree.depth < 1000
+       SELECT r.no, r.id, tree.depth + 1 FROM tree CROSS JOIN LATERAL (SELECT no, id FROM gb.runs WHERE starter = tree.no OFFSET 0) r WHERE tree.depth < 1000
      ) SELECT id FROM tree GROUP BY no, id ORDER BY min(depth), no`,
     [[...numbers.values()]],
   );

@@ -18,8 +18,8 @@ export interface PgPool {
 export interface PgClient {
   query(query: PgQuery | string): Promise<PgResult>;
   release(error?: Error | boolean): void;
-  on(event: string, listener: (...args: never[]) => void): unknown;
-  removeListener(event: string, listener: (...args: never[]) => void): unknown;
+  on(event: string, listener: (...args: unknown[]) => void): unknown;
+  removeListener(event: string, listener: (...args: unknown[]) => void): unknown;
 }
 
 export interface PgQuery {

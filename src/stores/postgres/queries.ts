@@ -1,5 +1,3 @@
-import { GembatchError } from "../../core/errors.ts";
-import { batchTransitions, requestTransitions, runTransitions } from "../../core/states.ts";
 import type {
   BatchFilter,
   BatchRecord,
@@ -11,14 +9,15 @@ import type {
   RunRecord,
   StoreStats,
 } from "../../core/store.ts";
-import { batchStates, entryNo, parseRequestId, requestStates, runCodes, runStates } from "../codes.ts";
+import { countOf, liveRuns, parseCursor, REQUESTS, RUNS, toCursor, toStats } from "../counts.ts";
+import { batchStates, entryNo, parseRequestId, requestStates, runCodes } from "../codes.ts";
 import { type BatchRow, type RequestRow, type RunRow, toBatch, toRequest, toRun } from "../records.ts";
+import { type SpendSums, spendSums } from "../spend.ts";
 import { toBatches } from "./batches.ts";
 import type { Sql } from "./connection.ts";
 import { isStorable, storable, type TransactionNames } from "./names.ts";
-import { type SpendSums, spendSums, toUsage } from "./spend.ts";
+
 import { batchColumns } from "./unit.ts";
-import { BATCHES, DUPLICATE_JOBS, REQUESTS, RUNS } from "./tallies.ts";
 
 /** Rows that one look at a list walks at most: a filter that matches next to nothing gives short pages, not long waits. */
 const WINDOW = 20_000;
@@ -186,23 +185,13 @@ async function page<T>(sql: Sql, options: PageOptions, { columns, table, range, 
   const numbers = `SELECT no FROM (${source}) w ${match} ORDER BY no DESC LIMIT $${values.length}`;
   const rows = await sql.query<T & { no: number }>(select(numbers), values);
   const items = rows.slice(0, limit);
-  if (rows.length > limit) return { items, nextCursor: cursor(items.at(-1)?.no) };
+  if (rows.length > limit) return { items, nextCursor: toCursor(items.at(-1)?.no ?? 0) };
   // The window is walked to its end: the next page begins after it.
   const [walked] = await sql.query<{ count: number; no: number | null }>(
     `SELECT count(*) AS count, min(no) AS no FROM (${source}) w`,
     sourceValues,
   );
-  return { items, nextCursor: walked === undefined || walked.count < WINDOW ? undefined : cursor(walked.no ?? 0) };
-}
-
-const cursor = (no: number | undefined): string => (no ?? 0).toString(36);
-
-function parseCursor(text: string): number {
-  const no = /^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN;
-  if (Number.isSafeInteger(no)) return no;
-  throw new GembatchError("invalid_argument", "The cursor is none that this store gave out.", {
-    hint: "Pass nextCursor of the page before, unchanged.",
-  });
+  return { items, nextCursor: walked === undefined || walked.count < WINDOW ? undefined : toCursor(walked.no ?? 0) };
 }
 
 async function chainNumbers(sql: Sql, chain: string): Promise<number[]> {
@@ -214,37 +203,14 @@ async function readTallies(sql: Sql): Promise<Map<number, number>> {
   return new Map(await sql.rows<[number, number]>(`SELECT no, sum(count) FROM gb.tallies GROUP BY no`));
 }
 
-function countOf(tallies: Map<number, number>, base: number, codes: readonly number[]): number {
-  return codes.reduce((sum, code) => sum + (tallies.get(base + code) ?? 0), 0);
-}
-
 export async function stats(sql: Sql, names: TransactionNames): Promise<StoreStats> {
-  const tallies = await readTallies(sql);
+  const counts = await readTallies(sql);
   const lanes = await sql.query<SpendSums>(`SELECT lane, ${spendSums} FROM gb.spend GROUP BY lane ORDER BY lane`);
   await names.loadLanes(lanes.map(({ lane }) => lane));
-  return {
-    runs: countStates(runTransitions, runStates, tallies, RUNS),
-    requests: countStates(requestTransitions, requestStates, tallies, REQUESTS),
-    batches: countStates(batchTransitions, batchStates, tallies, BATCHES),
-    usage: lanes.map((row) => ({ lane: names.laneOf(row.lane), answers: row.answers, usage: toUsage(row) })),
-    duplicateJobs: tallies.get(DUPLICATE_JOBS) ?? 0,
-  };
-}
-
-function countStates<S extends string>(
-  all: Readonly<Record<S, unknown>>,
-  names: readonly S[],
-  tallies: Map<number, number>,
-  base: number,
-): Record<S, number> {
-  const counts = Object.fromEntries(Object.keys(all).map((state) => [state, 0])) as Record<S, number>;
-  names.forEach((name, code) => {
-    counts[name] += tallies.get(base + code) ?? 0;
-  });
-  return counts;
+  return toStats(counts, lanes, (no) => names.laneOf(no));
 }
 
 /** Runnable, running, waiting and retrying runs, as the tallies have them. */
 export async function hasLiveRuns(sql: Sql): Promise<boolean> {
-  return countOf(await readTallies(sql), RUNS, [0, 1, 2, 3]) > 0;
+  return liveRuns(await readTallies(sql)) > 0;
 }

@@ -1,5 +1,5 @@
 import { ENTRY } from "../codes.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 import type { EntryRow, Unit } from "./unit.ts";
 
 /** States of a request that waits in its lane, due or not, with the others or apart. */

@@ -1,7 +1,20 @@
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Schemas } from "../../../test/support/postgres-schemas.ts";
 import type { ClaimedRun, Store } from "../../core/store.ts";
-import { child, failure, flexLane, lane, leaseMs, newRun, paid, request, sleep, step, StoreKit, succeeded } from "../../testing/store-kit.ts";
+import {
+  child,
+  failure,
+  flexLane,
+  lane,
+  leaseMs,
+  newRun,
+  paid,
+  request,
+  sleep,
+  step,
+  StoreKit,
+  succeeded,
+} from "../../testing/store-kit.ts";
 import { expectConservation } from "../../testing/store-suite.ts";
 import { Walk } from "../../testing/store-walker.ts";
 import type { PostgresStore } from "./store.ts";
@@ -85,7 +98,11 @@ describe("stores on one schema that work at the same time", () => {
       }),
     );
     const runs = claimed.flat();
-    expect([runs.length, new Set(runs.map(({ id }) => id)).size, new Set(runs.map(({ epoch }) => epoch))]).toEqual([1_000, 1_000, new Set([1])]);
+    expect([runs.length, new Set(runs.map(({ id }) => id)).size, new Set(runs.map(({ epoch }) => epoch))]).toEqual([
+      1_000,
+      1_000,
+      new Set([1]),
+    ]);
     await expectSound(stores[0]!);
   });
 
@@ -93,7 +110,9 @@ describe("stores on one schema that work at the same time", () => {
     const kits = await peers(4);
     const all = ids(60);
     const outcomes = await Promise.all(
-      kits.map((kit, i) => kit.start(...(i % 2 === 0 ? all : all.toReversed()).map((id) => newRun(id, { fingerprint: i === 3 ? "another" : "one" })))),
+      kits.map((kit, i) =>
+        kit.start(...(i % 2 === 0 ? all : all.toReversed()).map((id) => newRun(id, { fingerprint: i === 3 ? "another" : "one" }))),
+      ),
     );
     expect(outcomes.flat().filter((outcome) => outcome === "started").length).toBe(60);
     expect((await stores[0]!.stats()).runs.runnable).toBe(60);
@@ -129,7 +148,9 @@ describe("stores on one schema that work at the same time", () => {
       const starts = keys.map((key) => newRun(`${parent.id}-${key}`, { parent: { run: parent.id, key } }));
       await first.commit(parent, { entries: keys.map(child), starts });
     }
-    const claims = await Promise.all(kits.map((kit, i) => kit.claim(12, `w${i + 1}`)));
+    // Each has children of all parents.
+    const claims: ClaimedRun[][] = kits.map(() => []);
+    for (let n = 0; n < 48; n += 1) claims[n % 4]!.push(await kits[n % 4]!.claimOne(`w${(n % 4) + 1}`));
     await Promise.all(
       kits.map((kit, i) => {
         const turns = claims[i]!.map((run) => kit.turn(run, { outcome: done }));
@@ -138,8 +159,27 @@ describe("stores on one schema that work at the same time", () => {
     );
     expect(claims.flat().length).toBe(48);
     expect(await first.states(...parents)).toEqual(parents.map(() => "runnable"));
-    for (const id of parents) expect((await first.history(id)).map(({ seq }) => seq).toSorted((x, y) => x! - y!)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    for (const id of parents)
+      expect((await first.history(id)).map(({ seq }) => seq).toSorted((x, y) => x! - y!)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     await expectSound(first.store);
+  });
+
+  it("answers of two batches for the same runs, in opposite order", async () => {
+    const [a, b] = (await peers(2)) as [StoreKit, StoreKit];
+    const all = ids(100);
+    await a.start(...all.map((id) => newRun(id)));
+    const turns = (await a.claim()).map((run) => a.turn(run, { entries: [request("q"), request("p", { lane: flexLane })] }));
+    await a.store.commitTurns({ worker: "w1", now: a.now, turns });
+    const [one, two] = [await a.routing("b1"), await b.routing("b2", { worker: "w2", lane: flexLane })];
+    const rows = async (batch: string) => (await a.members(batch)).map(({ id, attempt }) => ({ id, attempt, result: succeeded("x") }));
+    const [first, second] = [await rows("b1"), (await rows("b2")).toReversed()];
+    for (let i = 0; i < 100; i += 50) {
+      await Promise.all([a.settle(one, first.slice(i, i + 50)), b.settle(two, second.slice(50 - i, 100 - i))]);
+    }
+    expect(await a.states(...all)).toEqual(all.map(() => "runnable"));
+    await a.update(await a.batch("b1"), { state: "completed" });
+    await b.update(await a.batch("b2"), { state: "completed" });
+    await expectSound(a.store);
   });
 
   it("answers, turns, cancellations, holds, retries and removals of the same runs keep every count", async () => {
@@ -148,7 +188,10 @@ describe("stores on one schema that work at the same time", () => {
     for (let round = 0; round < 6; round += 1) {
       const all = ids(12, `r${round}`);
       await a.start(...all.map((id) => newRun(id)));
-      const turns = (await a.claim()).map((run) => a.turn(run, { entries: [request("q", { usd: 0.01 }), request("p"), sleep("t", a.now)] }));
+      const claimed = await a.claim();
+      const [fresh, old] = [claimed.filter(({ id }) => all.includes(id)), claimed.filter(({ id }) => !all.includes(id))];
+      for (const run of old) await a.commit(run, { firstNo: (await a.history(run.id)).length, outcome: done });
+      const turns = fresh.map((run) => a.turn(run, { entries: [request("q", { usd: 0.01 }), request("p"), sleep("t", a.now)] }));
       await a.store.commitTurns({ worker: "w1", now: a.now, turns });
       const batch = await a.routing(`batch-${round}`);
       const members = await a.members(batch.id);
@@ -161,7 +204,11 @@ describe("stores on one schema that work at the same time", () => {
       const work = async (kit: StoreKit, worker: string): Promise<void> => {
         for (const run of await kit.claim(5, worker)) {
           const history = await kit.history(run.id);
-          await kit.commit(run, { firstNo: history.length, outcome: run.id.endsWith("1") ? { type: "failed", error: failure("f") } : done }, worker);
+          await kit.commit(
+            run,
+            { firstNo: history.length, outcome: run.id.endsWith("1") ? { type: "failed", error: failure("f") } : done },
+            worker,
+          );
         }
       };
       await Promise.all([
@@ -193,7 +240,10 @@ describe("stores on one schema that work at the same time", () => {
     const kits = await peers(4);
     const [a] = kits as [StoreKit];
     const lanes = Array.from({ length: 4 }, (_, i) => ({ ...lane, model: `m${i}` }));
-    await a.waiting("a", lanes.flatMap((of, i) => Array.from({ length: 12 }, (_, j) => request(`q${i}-${j}`, { lane: of }))));
+    await a.waiting(
+      "a",
+      lanes.flatMap((of, i) => Array.from({ length: 12 }, (_, j) => request(`q${i}-${j}`, { lane: of }))),
+    );
     for (const { maxActive, total } of [
       { maxActive: 3, total: 3 },
       { maxActive: 5, total: 5 },
@@ -210,7 +260,10 @@ describe("stores on one schema that work at the same time", () => {
 
   it("direct calls that are formed at once hold the quota of their lane", async () => {
     const kits = await peers(4);
-    await kits[0]!.waiting("a", Array.from({ length: 30 }, (_, i) => request(`q${i}`, { lane: flexLane })));
+    await kits[0]!.waiting(
+      "a",
+      Array.from({ length: 30 }, (_, i) => request(`q${i}`, { lane: flexLane })),
+    );
     await Promise.all(kits.map((kit, i) => kit.form(`b${i}`, { worker: `w${i + 1}`, lane: flexLane, maxActive: 7, chunk: 3 })));
     await Promise.all(kits.map((kit, i) => kit.form(`c${i}`, { worker: `w${i + 1}`, lane: flexLane, maxActive: 7, chunk: 3 })));
     const active = await kits[0]!.store.activeBatches();
@@ -221,7 +274,10 @@ describe("stores on one schema that work at the same time", () => {
 
   it("what belongs together is one batch: nobody begins a second one of a lane in which a live worker is at it", async () => {
     const [a, b] = (await peers(2)) as [StoreKit, StoreKit];
-    await a.waiting("a", Array.from({ length: 40 }, (_, i) => request(`q${i}`)));
+    await a.waiting(
+      "a",
+      Array.from({ length: 40 }, (_, i) => request(`q${i}`)),
+    );
     const form = async (kit: StoreKit, worker: string, batch: string): Promise<string[]> => {
       const states: string[] = [];
       for (let i = 0; i < 12; i += 1) states.push((await kit.form(batch, { worker, chunk: 5 }))?.state ?? "none");
@@ -229,7 +285,10 @@ describe("stores on one schema that work at the same time", () => {
     };
     const [one, two] = await Promise.all([form(a, "w1", "b1"), form(b, "w2", "b2")]);
     const batches = (await a.store.listBatches({})).items;
-    expect([batches.map(({ requestCount, state }) => [requestCount, state]), one.includes("sealed") !== two.includes("sealed")]).toEqual([[[40, "sealed"]], true]);
+    expect([batches.map(({ requestCount, state }) => [requestCount, state]), one.includes("sealed") !== two.includes("sealed")]).toEqual([
+      [[40, "sealed"]],
+      true,
+    ]);
     await expectSound(a.store);
   });
 
@@ -255,7 +314,11 @@ describe("stores on one schema that work at the same time", () => {
     await Promise.all([
       a.answer(batch, paid("shared", 0.5)),
       ...kits.slice(1).map((kit, i) =>
-        kit.store.commitTurns({ worker: `w${i + 2}`, now: kit.now, turns: more[i]!.map((run) => kit.turn(run, { entries: [shared("y"), shared("x")] })) }),
+        kit.store.commitTurns({
+          worker: `w${i + 2}`,
+          now: kit.now,
+          turns: more[i]!.map((run) => kit.turn(run, { entries: [shared("y"), shared("x")] })),
+        }),
       ),
       kits[3]!.store.cancelRuns({ now: a.now, ids: all.slice(0, 5) }),
     ]);
@@ -280,7 +343,10 @@ describe("stores on one schema that work at the same time", () => {
         b.commit(one, { entries: [shared] }, "w2"),
         c.commit(two, { entries: [shared] }, "w3"),
       ]);
-      const leaders = await schemas.query<{ leader: string }>(url, `SELECT s.leader FROM shared s JOIN entries e ON e.no = s.leader AND e.state = 1`);
+      const leaders = await schemas.query<{ leader: string }>(
+        url,
+        `SELECT s.leader FROM shared s JOIN entries e ON e.no = s.leader AND e.state = 1`,
+      );
       expect([round, leaders.length, await a.queued()]).toEqual([round, 1, 1]);
       const batch = await a.routing(`b-${round}`);
       await a.answer(batch, succeeded("x"));
@@ -296,7 +362,11 @@ describe("stores on one schema that work at the same time", () => {
     const kits = await peers(4);
     for (let round = 0; round < 8; round += 1) {
       const roles = await Promise.all(kits.map((kit, i) => kit.beat(`w${i + 1}`, { roles: ["test"], shared: ["other"] })));
-      expect([round, roles.filter((mine) => mine.includes("test")).length, roles.every((mine) => mine.includes("other"))]).toEqual([round, 1, true]);
+      expect([round, roles.filter((mine) => mine.includes("test")).length, roles.every((mine) => mine.includes("other"))]).toEqual([
+        round,
+        1,
+        true,
+      ]);
       const holder = roles.findIndex((mine) => mine.includes("test"));
       await kits[holder]!.store.leave({ worker: `w${holder + 1}`, now: kits[0]!.now });
     }
@@ -309,7 +379,11 @@ describe("stores on one schema that work at the same time", () => {
       await a.beat(worker);
       await a.start(newRun(`run-${round}`));
       b.now += leaseMs + 1;
-      await Promise.all([a.claim(5, worker), b.beat("w2", { maxAttempts: 1_000 }), round % 2 === 0 ? b.store.leave({ worker, now: b.now }) : undefined]);
+      await Promise.all([
+        a.claim(5, worker),
+        b.beat("w2", { maxAttempts: 1_000 }),
+        round % 2 === 0 ? b.store.leave({ worker, now: b.now }) : undefined,
+      ]);
       await b.beat("w2", { maxAttempts: 1_000 });
       const lost = await schemas.query(url, `SELECT r.id FROM runs r WHERE r.state = 1 AND r.worker NOT IN (SELECT no FROM workers)`);
       expect([round, lost]).toEqual([round, []]);
@@ -347,7 +421,6 @@ describe("stores on one schema that work at the same time", () => {
     const parent = newRun("a", { fingerprint: "new" });
     await b.start(parent);
     await b.commit(await b.claimOne("w2"), { entries: [request("q"), step("new")] }, "w2");
-    expect((await a.history("a")).map(({ key }) => key)).toEqual(["q", "new"]);
     expect((await a.store.listRequests({ run: "a" })).items.length).toBe(1);
     expect(await a.store.holdRuns({ now: a.now, ids: ["a"], error: failure("h") })).toEqual(["a"]);
     expect(await a.store.retryRuns({ now: a.now, ids: ["a"] })).toEqual(["a"]);

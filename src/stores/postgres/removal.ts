@@ -3,7 +3,7 @@ import { toArray } from "./arrays.ts";
 import { releaseAnswer } from "./entries.ts";
 import { forgetHistories } from "./history.ts";
 import { forgetShares } from "./shared.ts";
-import { BATCHES, RUNS } from "./tallies.ts";
+import { BATCHES, RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
 
 export interface RemoveParams {
@@ -89,8 +89,8 @@ class Removal {
     const text = `
       SELECT r.no, r.ended_at,
         r.ended_at < CASE r.state WHEN ${RUN.completed} THEN $5::int8 WHEN ${RUN.failed} THEN $6::int8 WHEN ${RUN.cancelled} THEN $7::int8 ELSE 0 END AND
-        NOT EXISTS (SELECT 1 FROM gb.runs s WHERE s.no = r.starter AND s.state + 0 < 5) AND
-        NOT EXISTS (SELECT 1 FROM gb.runs p WHERE p.no = r.parent >> 20 AND p.state + 0 < 5) AND ${isSettled} AS removable
+        coalesce((SELECT s.state FROM gb.runs s WHERE s.no = r.starter), 5) >= 5 AND
+        coalesce((SELECT p.state FROM gb.runs p WHERE p.no = r.parent >> 20), 5) >= 5 AND ${isSettled} AS removable
       FROM (SELECT * ${endedRuns}) r ORDER BY r.ended_at, r.no`;
     const looks = [
       await this.#look("runs 0", text, [0, before], [completed, failed, cancelled]),
@@ -116,7 +116,8 @@ class Removal {
   async batches(before: number | undefined): Promise<number> {
     if (before === undefined) return 0;
     const text = `
-      SELECT b.no, b.ended_at, b.sweep_at IS NULL AND NOT EXISTS (SELECT 1 FROM gb.entries e WHERE e.batch = b.no) AS removable
+      SELECT b.no, b.ended_at, b.sweep_at IS NULL AND
+        (SELECT e.no FROM gb.entries e WHERE e.batch >= b.no AND e.batch < b.no + 1 ORDER BY e.batch LIMIT 1) IS NULL AS removable
       FROM gb.batches b WHERE b.state >= 5 AND b.ended_at < $1 AND (b.ended_at, b.no) > ($2::int8, $3::int8) ORDER BY b.ended_at, b.no LIMIT ${WINDOW}`;
     return this.#remove([await this.#look("batches", text, [before], [])], async (numbers) => {
       const { sql, tallies } = this.#unit;
@@ -142,7 +143,10 @@ class Removal {
       await forgetShares(this.#unit, numbers);
       this.#left -= rows.length;
     }
-    if (this.#left <= 0 && (await sql.rows(`SELECT 1 FROM gb.shared WHERE expires_at <= $1 LIMIT 1`, [this.#now])).length > 0)
+    if (
+      this.#left <= 0 &&
+      (await sql.rows(`SELECT 1 FROM gb.shared WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1`, [this.#now])).length > 0
+    )
       this.more = true;
   }
 

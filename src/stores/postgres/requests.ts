@@ -5,7 +5,7 @@ import { estimateOf, noBill } from "../money.ts";
 import { chargeRun, errorText, releaseAnswer } from "./entries.ts";
 import { countQueued, isQueued, weightOf } from "./queue.ts";
 import { hurryLeader, passOn, settleFollower, sharedNo, takeShare } from "./shared.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
 
 /** What becomes of a run in the transaction that adds an entry to it. */

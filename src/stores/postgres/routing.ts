@@ -8,8 +8,8 @@ import { toArray } from "./arrays.ts";
 import { batchInHand, openMembers } from "./batches.ts";
 import { type Answer, chargeEntry, chargeRun, errorText, isOver, settleEntry } from "./entries.ts";
 import { enqueue } from "./queue.ts";
-import { passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
-import { REQUESTS, RUNS } from "./tallies.ts";
+import { lockShared, passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
+import { REQUESTS, RUNS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
 
 type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
@@ -51,13 +51,13 @@ export async function settleRows(
   return counted;
 }
 
-/** One answer for a run that waits: most rows. `r.state + 0`: rows are found by their primary key, never by the index of a state. */
+/** One answer for a run that waits: most rows. The guard is within a CASE, as in `turns.ts`. */
 const wakeUp = `
   UPDATE gb.runs r SET
     state = 0, seq = r.seq + 1, open = r.open - 1, usd = r.usd + u.usd, standard_usd = r.standard_usd + u.standard_usd,
     unpriced = r.unpriced + u.unpriced, reserved = r.reserved - u.released
   FROM unnest($1::int8[], $2::float8[], $3::float8[], $4::int4[], $5::float8[]) AS u(no, usd, standard_usd, unpriced, released)
-  WHERE r.no = u.no AND r.state + 0 = 2
+  WHERE r.no = u.no AND CASE WHEN r.state = 2 THEN true ELSE false END
   RETURNING r.no, r.seq, r.chain`;
 
 const settleMembers = `
@@ -102,6 +102,8 @@ async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleR
     return [{ row, no, result, bill, released: member.estimate ?? 0 }];
   });
   if (quick.length === 0) return done;
+  // In the order in which everybody locks.
+  quick.sort((a, b) => a.no - b.no);
   const woken = await unit.sql.rows<[number, number, number]>(wakeUp, [
     toArray(
       "int8[]",
@@ -200,6 +202,10 @@ export async function settleRemaining(
 async function lockMembers(unit: Unit, numbers: readonly number[]): Promise<void> {
   await unit.runs.lock(numbers.map(runOf));
   await unit.entries.lock(numbers);
+  await lockShared(
+    unit,
+    numbers.flatMap((no) => unit.entries.peek(no)?.shared ?? []),
+  );
 }
 
 function count(unit: Unit, batch: BatchRow, outcome: Outcome): void {

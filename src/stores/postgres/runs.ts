@@ -8,11 +8,16 @@ import { Conflict } from "./errors.ts";
 import { type Answer, errorText, settleEntry, settleParent } from "./entries.ts";
 import type { TransactionNames } from "./names.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
-import { RUNS } from "./tallies.ts";
+import { lockKeys } from "./shared.ts";
+import { RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
 
 export async function startRuns(unit: Unit, { now, runs }: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
   const places = await reserve(unit, runs);
+  await lockKeys(
+    unit,
+    runs.flatMap(({ request }) => request?.request?.cache ?? []),
+  );
   const outcomes: StartOutcome[] = [];
   for (const run of runs) {
     const parent = run.parent === undefined ? undefined : await findEntry(unit, run.parent);
@@ -200,13 +205,16 @@ export async function addNotes(unit: Unit, run: number, notes: readonly string[]
   ]);
 }
 
+/** Whether a chain has something runnable. In the order of the index: an EXISTS is answered by a walk over the table while statistics say that most runs are runnable. */
+export const hasRunnable = (chain: string): string =>
+  `(SELECT r.no FROM gb.runs r WHERE r.state = 0 AND r.chain = ${chain} ORDER BY r.priority DESC, r.no LIMIT 1) IS NOT NULL`;
+
 /** Chains (by number) that have something runnable: one look into the partial index each. */
 export async function runnableChains(sql: Sql, chains: readonly number[]): Promise<number[]> {
   if (chains.length === 0) return [];
-  const rows = await sql.rows<[number]>(
-    `SELECT c.no FROM unnest($1::int4[]) AS c(no) WHERE EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 0 AND r.chain = c.no)`,
-    [toArray("int4[]", chains)],
-  );
+  const rows = await sql.rows<[number]>(`SELECT c.no FROM unnest($1::int4[]) AS c(no) WHERE ${hasRunnable("c.no")}`, [
+    toArray("int4[]", chains),
+  ]);
   return rows.map(([no]) => no);
 }
 
@@ -220,7 +228,7 @@ const claim = `
       SELECT no, priority FROM gb.runs WHERE state = 0 AND chain = c.no ORDER BY priority DESC, no LIMIT $2 FOR UPDATE SKIP LOCKED
     ) r ORDER BY r.priority DESC, r.no LIMIT $2
   )
-  UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $3 FROM next JOIN gb.run_inputs i ON i.no = next.no WHERE r.no = next.no
+  UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $3 FROM gb.run_inputs i WHERE r.no = ANY(ARRAY(SELECT no FROM next)) AND i.no = r.no
   RETURNING r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.deadline_at, r.usd, r.reserved, r.created_at, i.input`;
 
 type ClaimRow = [
@@ -282,20 +290,20 @@ type HistoryRow = [
   error: string | null,
 ];
 
-/** One statement for all: a range of the primary key a run. */
+/** One statement for all: a range of the primary key a run, whatever the planner thinks of how much that may be (OFFSET 0). */
 const history = `
   SELECT u.run, e.no, e.key, e.kind, e.fingerprint, e.seq, a.value, a.error
   FROM unnest($1::int8[], $2::int4[]) AS u(run, since)
   CROSS JOIN LATERAL (
-    SELECT * FROM gb.entries e WHERE e.no >= u.run << 20 AND e.no < (u.run + 1) << 20 AND (u.since = 0 OR e.seq > u.since)
-  ) e LEFT JOIN gb.answers a ON a.no = e.answer`;
+    SELECT * FROM gb.entries e WHERE e.no >= u.run << 20 AND e.no < (u.run + 1) << 20 AND (u.since = 0 OR e.seq > u.since) OFFSET 0
+  ) e LEFT JOIN LATERAL (SELECT value, error FROM gb.answers a WHERE a.no = e.answer OFFSET 0) a ON true`;
 
 export async function loadHistory(
   sql: Sql,
   names: TransactionNames,
   { runs }: { runs: { run: string; since: number }[] },
 ): Promise<Entry[][]> {
-  const numbers = await names.runNos(runs.map(({ run }) => run));
+  const numbers = await names.claimedNos(runs.map(({ run }) => run));
   const wanted = runs.flatMap(({ run, since }) => {
     const no = numbers.get(run);
     return no === undefined ? [] : [{ no, since }];

@@ -3,16 +3,52 @@
  */
 import type { NewRequest } from "../../core/store.ts";
 import { ENTRY, runOf } from "../codes.ts";
+import { toArray } from "./arrays.ts";
 import { releaseAnswer, settleEntry } from "./entries.ts";
 import { weightOf } from "./queue.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
 
 /** What a request does about its key: it is asked for all, waits for the one that is, or has its answer (by number) at once. */
 export type Share = { role: "leads" } | { role: "follows" } | { role: "settles"; answer: number };
 
+type Cache = NonNullable<NewRequest["cache"]>;
+
+/** Adds and locks the keys of a transaction all at once, in the order of the keys: two that need the same do not wait for each other. */
+export async function lockKeys(unit: Unit, caches: readonly Cache[]): Promise<void> {
+  const ttls = new Map(caches.map(({ key, ttlMs }) => [key, ttlMs]));
+  if (ttls.size === 0) return;
+  const keys = [...ttls.keys()].toSorted((a, b) => (a < b ? -1 : 1));
+  const wanted = toArray("text[]", keys);
+  await unit.sql.run(
+    `INSERT INTO gb.shared (key, ttl_ms) SELECT u.key, u.ttl_ms FROM unnest($1::text[], $2::int8[]) AS u(key, ttl_ms) ON CONFLICT (key) DO NOTHING`,
+    [
+      wanted,
+      toArray(
+        "int8[]",
+        keys.map((key) => ttls.get(key)),
+      ),
+    ],
+  );
+  const rows = await unit.sql.rows<[string, number]>(
+    `SELECT key, no FROM gb.shared WHERE key = ANY($1::text[]) ORDER BY key COLLATE "C" FOR UPDATE`,
+    [wanted],
+  );
+  for (const [key, no] of rows) unit.sharedNos.set(key, no);
+}
+
+/** The same for keys by their number. */
+export async function lockShared(unit: Unit, numbers: readonly number[]): Promise<void> {
+  if (numbers.length < 2) return;
+  await unit.sql.run(`SELECT 1 FROM gb.shared WHERE no = ANY($1::int4[]) ORDER BY key COLLATE "C" FOR UPDATE`, [
+    toArray("int4[]", numbers),
+  ]);
+}
+
 /** The number of a key; one that is new is added. */
-export async function sharedNo(unit: Unit, { key, ttlMs }: NonNullable<NewRequest["cache"]>): Promise<number> {
+export async function sharedNo(unit: Unit, { key, ttlMs }: Cache): Promise<number> {
+  const locked = unit.sharedNos.get(key);
+  if (locked !== undefined) return locked;
   await unit.sql.run(`INSERT INTO gb.shared (key, ttl_ms) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`, [key, ttlMs]);
   const [row] = await unit.sql.query<{ no: number }>(`SELECT no FROM gb.shared WHERE key = $1 FOR UPDATE`, [key]);
   // Between the two statements its last request may have been removed, and the key with it: then it is added once more.

@@ -1,5 +1,4 @@
 import type { SerializedError } from "../../core/errors.ts";
-import { GembatchError } from "../../core/errors.ts";
 import type { Lane } from "../../core/provider.ts";
 import type { BatchState } from "../../core/states.ts";
 import type {
@@ -37,21 +36,23 @@ import { activity, promoteDue, readLanes } from "./activity.ts";
 import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
 import { Connection, type Sql } from "./connection.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
-import { driverMissing, notOpen } from "./errors.ts";
+import { notOpen } from "./errors.ts";
 import { formBatch, type FormParams, moveQueued } from "./forming.ts";
 import { Hints } from "./hints.ts";
 import { SLOTS } from "./migrations.ts";
 import { Names, TransactionNames } from "./names.ts";
 import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
-import { type PgPool, type PostgresStoreOptions, resolveOptions, type Settings } from "./options.ts";
+import { type PostgresStoreOptions, resolveOptions, type Settings } from "./options.ts";
+import { makePool } from "./pool.ts";
 import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
 import { type Places, removeEnded, type Removed, type RemoveParams } from "./removal.ts";
 import { settleRemaining, settleRows } from "./routing.ts";
 import { claimRuns, fireTimers, hasDueTimers, loadHistory, runnableChains, startRuns, wakeRuns } from "./runs.ts";
 import { openSchema } from "./schema.ts";
 import { spend } from "./spend.ts";
+import { Statistics } from "./statistics.ts";
 import { dueSweeps, hastenBatches, releaseBatches, updateSweep } from "./sweeps.ts";
-import { BATCHES, REQUESTS, RUNS } from "./tallies.ts";
+import { BATCHES, REQUESTS, RUNS } from "../counts.ts";
 import { commitTurns } from "./turns.ts";
 import { type AnswerNumbers, Unit } from "./unit.ts";
 import { giveUp, holdFlush, leave, processExists, renew, takeRoles } from "./workers.ts";
@@ -63,6 +64,7 @@ interface Opened {
   connection: Connection;
   id: string;
   hints: Hints;
+  statistics: Statistics;
   /** Ends the pool, if it is our own. */
   end: () => Promise<void>;
 }
@@ -104,7 +106,7 @@ export class PostgresStore implements Store {
     const connection = new Connection(pool, this.#settings);
     try {
       const id = await openSchema(connection);
-      this.#opened = { connection, id, hints: new Hints(connection), end };
+      this.#opened = { connection, id, hints: new Hints(connection), statistics: new Statistics(connection), end };
     } catch (thrown) {
       await end();
       throw thrown;
@@ -117,6 +119,7 @@ export class PostgresStore implements Store {
     this.#opened = undefined;
     if (opened === undefined) return;
     await opened.hints.close();
+    await opened.statistics.close();
     await opened.end();
   }
 
@@ -143,7 +146,7 @@ export class PostgresStore implements Store {
 
   /** One transaction; counters are written at its end, names are kept when it has committed. */
   async #write<T>(work: (unit: Unit) => Promise<T>): Promise<T> {
-    const { connection, hints } = this.#db;
+    const { connection, hints, statistics } = this.#db;
     let done: Unit | undefined;
     const result = await connection.write(async (sql) => {
       const unit = new Unit(sql, this.#names, this.#numbers);
@@ -153,8 +156,11 @@ export class PostgresStore implements Store {
       done = unit;
       return value;
     });
-    done?.names.commit();
-    if (done !== undefined && this.#settings.notify && isNews(done)) hints.send();
+    if (done !== undefined) {
+      done.names.commit();
+      if (this.#settings.notify && isNews(done)) hints.send();
+      statistics.grew(done.runs.count + done.entries.count);
+    }
     return result;
   }
 
@@ -232,7 +238,7 @@ export class PostgresStore implements Store {
   }
 
   loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
-    return this.#read(async (sql, names) => loadHistory(sql, names, params));
+    return this.#snapshot(async (sql, names) => loadHistory(sql, names, params));
   }
 
   commitTurns(params: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]> {
@@ -313,7 +319,7 @@ export class PostgresStore implements Store {
   }
 
   readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
-    return this.#read(async (sql) => readMembers(sql, params));
+    return this.#snapshot(async (sql) => readMembers(sql, params));
   }
 
   settleRows(params: {
@@ -405,32 +411,6 @@ export class PostgresStore implements Store {
 /** Whether a worker elsewhere could have something to do now that it had not before. */
 function isNews({ tallies }: Unit): boolean {
   return tallies.grew(RUNS + RUN.runnable) || tallies.grew(REQUESTS + 1) || [1, 3, 4].some((state) => tallies.grew(BATCHES + state));
-}
-
-async function makePool(settings: Settings): Promise<{ pool: PgPool; end: () => Promise<void> }> {
-  if (settings.pool !== undefined) return { pool: settings.pool, end: async () => undefined };
-  let pg: typeof import("pg");
-  try {
-    pg = (await import("pg")).default as unknown as typeof import("pg");
-  } catch (thrown) {
-    throw (thrown as { code?: unknown }).code === "ERR_MODULE_NOT_FOUND" ? driverMissing(thrown) : thrown;
-  }
-  if (settings.url === undefined) throw new GembatchError("invalid_option", "The Postgres store has no URL.");
-  const pool = new pg.Pool({
-    connectionString: settings.url,
-    max: settings.max,
-    application_name: "gembatch",
-    // A network that swallows everything is noticed: by probes while nothing is under way, by the limit while an answer is awaited. No statement of ours takes nearly as long.
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 10_000,
-    query_timeout: 60_000,
-    connectionTimeoutMillis: 10_000,
-    // As with a file: a program that has nothing more to do ends.
-    allowExitOnIdle: true,
-  });
-  // A connection that breaks while nobody uses it: the next call takes another one.
-  pool.on("error", () => undefined);
-  return { pool: pool as unknown as PgPool, end: async () => pool.end() };
 }
 
 /** A store in a Postgres database; nothing is connected before `open`. */

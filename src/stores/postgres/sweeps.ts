@@ -3,7 +3,7 @@ import { type BatchRow, duplicateJobs } from "../records.ts";
 import { findBatch, toBatches } from "./batches.ts";
 import type { Sql } from "./connection.ts";
 import type { TransactionNames } from "./names.ts";
-import { DUPLICATE_JOBS } from "./tallies.ts";
+import { DUPLICATE_JOBS } from "../counts.ts";
 import { batchColumns, type Unit } from "./unit.ts";
 
 export async function dueSweeps(

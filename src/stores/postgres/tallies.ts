@@ -3,13 +3,6 @@ import type { Bill } from "../money.ts";
 import { toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 
-/** Where each state machine's counts begin in `tallies`: number = base + state code. */
-export const RUNS = 0;
-export const REQUESTS = 10;
-export const BATCHES = 20;
-/** Jobs that turned out to be duplicates, ever. */
-export const DUPLICATE_JOBS = 30;
-
 /** What a request weighs in the counters of its lane. */
 export interface Weight {
   bytes: number;

@@ -5,7 +5,8 @@ import { toArray } from "./arrays.ts";
 import { chargeRun, errorText } from "./entries.ts";
 import { type Fate, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { addNotes, cancelled, endRun, findEntry, type Places, reserve, startRun } from "./runs.ts";
-import { RUNS } from "./tallies.ts";
+import { lockKeys } from "./shared.ts";
+import { RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
 
 export async function commitTurns(
@@ -13,9 +14,13 @@ export async function commitTurns(
   { worker, now, turns }: { worker: string; now: number; turns: TurnCommit[] },
 ): Promise<CommitResult[]> {
   const workerNo = await unit.names.claimant(worker);
-  const numbers = await unit.names.runNos(turns.map(({ run }) => run));
+  const numbers = await unit.names.claimedNos(turns.map(({ run }) => run));
   const done = workerNo === undefined ? new Map<TurnCommit, CommitResult>() : await commitQuickly(unit, workerNo, now, turns, numbers);
-  await unit.runs.lock(turns.flatMap((turn) => (done.has(turn) ? [] : (numbers.get(turn.run) ?? []))));
+  await lockRuns(
+    unit,
+    turns.filter((turn) => !done.has(turn)),
+    numbers,
+  );
   const inHand = turns.map((turn) => {
     if (done.has(turn)) return undefined;
     const run = unit.runs.peek(numbers.get(turn.run) ?? -1);
@@ -23,6 +28,11 @@ export async function commitTurns(
   });
   const starts = turns.flatMap((turn, i): readonly NewRun[] => (inHand[i] === undefined || inHand[i].cancel === 1 ? [] : turn.starts));
   const places = await reserve(unit, starts);
+  const added = turns.flatMap((turn, i) => (inHand[i] === undefined || inHand[i].cancel === 1 ? [] : turn.entries));
+  await lockKeys(
+    unit,
+    [...added, ...starts.map((start) => start.request)].flatMap((entry) => entry?.request?.cache ?? []),
+  );
   const results: CommitResult[] = [];
   for (const [i, turn] of turns.entries()) {
     const run = inHand[i];
@@ -42,15 +52,34 @@ export async function commitTurns(
   return results;
 }
 
-/** `r.state + 0`: rows are found by their primary key, never by the index of a state. */
+/**
+ * Locks the runs of these turns, and the parents of those that end, which will be told: all in the order of their numbers, or two commits with children of the same parents would wait for each other.
+ */
+async function lockRuns(unit: Unit, turns: readonly TurnCommit[], numbers: ReadonlyMap<string, number>): Promise<void> {
+  const runs = turns.flatMap(({ run }) => numbers.get(run) ?? []);
+  const ending = turns.flatMap(({ run, outcome: { type } }) => (type === "completed" || type === "failed" ? (numbers.get(run) ?? []) : []));
+  if (ending.length === 0) return unit.runs.lock(runs);
+  await unit.runs.select(
+    `WHERE no = ANY($1::int8[]) OR no = ANY(ARRAY(SELECT c.parent >> 20 FROM gb.runs c WHERE c.no = ANY($2::int8[]) AND c.parent IS NOT NULL)) ORDER BY no FOR UPDATE`,
+    [toArray("int8[]", runs), toArray("int8[]", ending)],
+  );
+  await unit.entries.lock(ending.flatMap((no) => unit.runs.peek(no)?.parent ?? []));
+}
+
+/**
+ * The guards are within a CASE: the planner neither looks for an index of a state in them, nor believes that next to no row passes them and walks the table for those. Rows are found by
+ * their primary key.
+ */
 const quickUpdate = `
   UPDATE gb.runs r SET
     state = u.state, worker = CASE WHEN u.state = 1 THEN r.worker END, seq = r.seq + u.settled, entries = r.entries + u.added,
     open = r.open + u.added - u.settled, attempts = 0, code = u.code, reserved = r.reserved + u.reserved
   FROM unnest($2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::float8[], $9::int2[], $10::text[])
     AS u(no, epoch, seen, first_no, settled, added, reserved, state, code)
-  WHERE r.no = u.no AND r.state + 0 = 1 AND r.epoch = u.epoch AND r.worker + 0 = $1 AND r.seq = u.seen AND r.entries = u.first_no AND r.cancel = 0
-    AND (u.state = 1 OR r.open + u.added - u.settled > 0)
+  WHERE r.no = u.no AND CASE
+    WHEN r.state = 1 AND r.epoch = u.epoch AND r.worker = $1 AND r.seq = u.seen AND r.entries = u.first_no AND r.cancel = 0
+      THEN u.state = 1 OR r.open + u.added - u.settled > 0
+    ELSE false END
   RETURNING r.no`;
 
 /**
@@ -78,6 +107,7 @@ async function commitQuickly(
     return [{ turn, no, settled, reserved, state: type === "waiting" ? RUN.waiting : RUN.running, type }];
   });
   if (quick.length === 0) return done;
+  quick.sort((a, b) => a.no - b.no);
   const updated = await unit.sql.rows<[number]>(quickUpdate, [
     worker,
     toArray(

@@ -204,6 +204,8 @@ export class Unit {
   readonly runs: WorkingSet<RunRow>;
   readonly entries: WorkingSet<EntryRow>;
   readonly batches: WorkingSet<BatchRow>;
+  /** Numbers of the keys of shared answers that this transaction has locked. */
+  readonly sharedNos = new Map<string, number>();
   /** Bodies of new requests, by entry. */
   readonly #bodies: { no: number; body: string }[] = [];
   readonly #answers = new Map<number, { value: string | null; error: string | null }>();

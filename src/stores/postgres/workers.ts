@@ -3,7 +3,7 @@ import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import { errorText } from "./entries.ts";
 import { cancelled, endRun } from "./runs.ts";
-import { RUNS } from "./tallies.ts";
+import { RUNS } from "../counts.ts";
 import type { Unit } from "./unit.ts";
 
 /** Whether a process of this host is there; one of another user is. */
@@ -80,7 +80,12 @@ export async function leave(unit: Unit, { worker, now }: { worker: string; now: 
 
 /** Everything that a worker held becomes free. `crash`: it did not go by itself, so its turns count as attempts. */
 async function release(unit: Unit, worker: number, now: number, crash: { worker: string; maxAttempts: number } | undefined): Promise<void> {
-  const runs = await unit.runs.select(`WHERE state = 1 AND worker = $1 ORDER BY no FOR UPDATE`, [worker]);
+  // In the order of the index of running runs, so that it is taken whatever statistics say.
+  const runs = await unit.runs.select(
+    `WHERE no = ANY(ARRAY(SELECT no FROM gb.runs WHERE state = 1 AND worker >= $1 AND worker < $1 + 1 ORDER BY worker)) AND state + 0 = 1 AND worker + 0 = $1
+     ORDER BY no FOR UPDATE`,
+    [worker],
+  );
   for (const run of runs) {
     unit.names.dropRun(run.id);
     if (run.cancel === 1) {

@@ -19,6 +19,8 @@ export class WorkingSet<R extends { no: number }> {
   readonly #added = new Set<R>();
   readonly #changed = new Set<R>();
   readonly #columns = new Set<keyof R & string>();
+  /** Rows written as new. */
+  count = 0;
 
   constructor(sql: Sql, spec: TableSpec<R>) {
     this.#sql = sql;
@@ -90,6 +92,7 @@ export class WorkingSet<R extends { no: number }> {
     if (this.#added.size === 0) return;
     const rows = [...this.#added];
     this.#added.clear();
+    this.count += rows.length;
     const list = this.#names.join(", ");
     const arrays = this.#names.map((name, i) => `$${i + 1}::${this.#spec.columns[name]}`).join(", ");
     await this.#sql.run(

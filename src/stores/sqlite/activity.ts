@@ -1,7 +1,7 @@
 import type { Activity, ChainVersions, LaneActivity } from "../../core/store.ts";
 import type { Database } from "./database.ts";
 import { nextDeadlineAt } from "./deadlines.ts";
-import { toUsd } from "./money.ts";
+import { toUsd } from "../money.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { runnableChains } from "./runs.ts";
 

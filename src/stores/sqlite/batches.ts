@@ -1,10 +1,10 @@
 import { type BatchState, batchTransitions, isTerminalBatch } from "../../core/states.ts";
 import type { BatchRecord, BatchUpdate, MemberRow } from "../../core/store.ts";
-import { batchStates, parseRequestId, requestId } from "./codes.ts";
+import { batchStates, parseRequestId, requestId } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { errorText } from "./entries.ts";
-import { type BatchRow, toBatch } from "./rows.ts";
-import { BATCHES } from "./tallies.ts";
+import { type BatchRow, toBatch } from "../records.ts";
+import { BATCHES } from "../counts.ts";
 
 export function findBatch(db: Database, id: string): BatchRow | undefined {
   return db.sql(`SELECT * FROM batches WHERE id = ?`).get(id) as unknown as BatchRow | undefined;
@@ -20,7 +20,7 @@ export function batchInHand(db: Database, id: string, epoch: number): BatchRow |
 
 export function activeBatches(db: Database): BatchRecord[] {
   const rows = db.sql(`SELECT * FROM batches INDEXED BY batches_active WHERE state <= 4 ORDER BY no`).all() as unknown as BatchRow[];
-  return rows.map((row) => toBatch(db, row));
+  return rows.map((row) => toBatch(row, db.names.lane(row.lane)));
 }
 
 /** Whether a worker has the batch whose lease is alive. */
@@ -36,7 +36,7 @@ export function claimBatches(
   const worker = db.names.ensureWorker(params.worker);
   return free.map((row) => {
     db.sql(`UPDATE batches SET epoch = epoch + 1, worker = ? WHERE no = ?`).run(worker, row.no);
-    return toBatch(db, { ...row, epoch: row.epoch + 1, worker });
+    return toBatch({ ...row, epoch: row.epoch + 1, worker }, db.names.lane(row.lane));
   });
 }
 

@@ -2,7 +2,7 @@ import { isolationSize } from "../../core/isolation.ts";
 import type { DeadlineDecision, DeadlineItem } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
 import { findBatch } from "./batches.ts";
-import { ENTRY, parseRequestId, requestId, RUN } from "./codes.ts";
+import { ENTRY, parseRequestId, requestId, RUN } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { depart } from "./history.ts";
 import { countQueued, enqueue, isQueued, type QueueRow } from "./queue.ts";

@@ -1,9 +1,9 @@
 import type { SerializedError } from "../../core/errors.ts";
-import { ENTRY, RUN, runOf } from "./codes.ts";
+import { ENTRY, RUN, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
-import { type Bill, noBill } from "./money.ts";
+import { type Bill, noBill } from "../money.ts";
 import { References } from "./references.ts";
-import { RUNS } from "./tallies.ts";
+import { RUNS } from "../counts.ts";
 
 /** What a settlement needs of its run, kept up to date in memory while one transaction settles several of its entries. */
 export interface RunHead {

@@ -2,12 +2,13 @@ import type { Lane } from "../../core/provider.ts";
 import type { BatchRecord } from "../../core/store.ts";
 import { isDirect } from "../../core/tiers.ts";
 import { findBatch, isHeld } from "./batches.ts";
-import { BATCH, ENTRY } from "./codes.ts";
+import { BATCH, ENTRY } from "../codes.ts";
 import type { Database } from "./database.ts";
-import { toPico } from "./money.ts";
+import { toPico } from "../money.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
-import { type BatchRow, toBatch } from "./rows.ts";
-import { BATCHES, REQUESTS, type Weight } from "./tallies.ts";
+import { type BatchRow, toBatch } from "../records.ts";
+import { BATCHES, REQUESTS } from "../counts.ts";
+import { type Weight } from "./tallies.ts";
 
 export interface FormParams {
   worker: string;
@@ -34,7 +35,7 @@ export function formBatch(db: Database, params: FormParams): BatchRecord | undef
   if (lane === undefined) return undefined;
   let batch = findBatch(db, params.batch);
   if (batch !== undefined) {
-    if (batch.state !== BATCH.forming) return toBatch(db, batch);
+    if (batch.state !== BATCH.forming) return toBatch(batch, db.names.lane(batch.lane));
     if (batch.lane !== lane) throw new Error(`Batch ${params.batch} is formed from another lane.`);
     if (batch.worker !== worker && isHeld(db, batch.worker, now)) return undefined;
   }
@@ -79,7 +80,7 @@ export function formBatch(db: Database, params: FormParams): BatchRecord | undef
     batch.due_at,
     batch.no,
   );
-  return toBatch(db, batch);
+  return toBatch(batch, db.names.lane(batch.lane));
 }
 
 /** A batch goes on as it began; a new one of those that travel apart takes the group of the oldest. `undefined`: there is none. */

@@ -1,10 +1,10 @@
-import { DEPARTED, ENTRY, entryNo, runOf } from "./codes.ts";
+import { DEPARTED, ENTRY, entryNo, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { releaseAnswer } from "./entries.ts";
 import { countQueued, isQueued, type QueueRow } from "./queue.ts";
 import { References } from "./references.ts";
 import { forgetShare, passOn } from "./shared.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 
 interface HistoryRow extends QueueRow {
   kind: number;

@@ -1,5 +1,3 @@
-import { GembatchError } from "../../core/errors.ts";
-import { batchTransitions, requestTransitions, runTransitions } from "../../core/states.ts";
 import type {
   BatchFilter,
   BatchRecord,
@@ -11,12 +9,12 @@ import type {
   RunRecord,
   StoreStats,
 } from "../../core/store.ts";
-import { batchStates, entryNo, parseRequestId, requestStates, runCodes, runStates } from "./codes.ts";
+import { batchStates, entryNo, parseRequestId, requestStates, runCodes } from "../codes.ts";
 import { findBatch } from "./batches.ts";
 import type { Database } from "./database.ts";
-import { type BatchRow, type RequestRow, type RunRow, toBatch, toRequest, toRun } from "./rows.ts";
-import { type SpendSums, spendSums, toUsage } from "./spend.ts";
-import { BATCHES, DUPLICATE_JOBS, REQUESTS, RUNS } from "./tallies.ts";
+import { type BatchRow, type RequestRow, type RunRow, toBatch, toRequest, toRun } from "../records.ts";
+import { type SpendSums, spendSums } from "../spend.ts";
+import { countOf, liveRuns, parseCursor, REQUESTS, RUNS, toCursor, toStats } from "../counts.ts";
 
 /** Rows that one look at a list walks at most: a filter that matches next to nothing gives short pages, not long waits. */
 const WINDOW = 20_000;
@@ -36,7 +34,7 @@ export function getRuns(db: Database, { ids }: { ids: string[] }): (RunRecord | 
     SELECT ${runColumns} FROM runs r JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no WHERE r.id = ?`);
   return ids.map((id) => {
     const row = select.get(id) as unknown as RunRow | undefined;
-    return row === undefined ? undefined : toRun(db, row);
+    return row === undefined ? undefined : toRun(row, db.names.chain(row.chain));
   });
 }
 
@@ -64,7 +62,7 @@ export function listRuns(db: Database, filter: RunFilter & PageOptions): Page<Ru
     select: (from) => `
       SELECT ${runColumns} FROM (${from}) w
       JOIN runs r ON r.no = w.no JOIN run_inputs i ON i.no = r.no LEFT JOIN run_outcomes o ON o.no = r.no ORDER BY r.no DESC`,
-    toItem: (row) => toRun(db, row as unknown as RunRow),
+    toItem: (row) => toRun(row as unknown as RunRow, db.names.chain(row["chain"] as number)),
   });
 }
 
@@ -78,7 +76,7 @@ export function getRequest(db: Database, { id }: { id: string }): RequestRecord 
       SELECT ${requestColumns} FROM entries e JOIN runs r ON r.no = e.no >> 20
       JOIN bodies d ON d.no = e.body LEFT JOIN answers a ON a.no = e.answer WHERE e.no = ? AND e.kind = 0`)
           .get(no);
-  return row === undefined ? undefined : toRequest(db, row as unknown as RequestRow);
+  return row === undefined ? undefined : toRequest(row as unknown as RequestRow, db.names.lane(row["lane"] as number));
 }
 
 export function listRequests(db: Database, filter: RequestFilter & PageOptions): Page<RequestRecord> {
@@ -101,13 +99,13 @@ export function listRequests(db: Database, filter: RequestFilter & PageOptions):
     select: (from) => `
       SELECT ${requestColumns} FROM (${from}) w JOIN entries e ON e.no = w.no JOIN runs r ON r.no = e.no >> 20
       JOIN bodies d ON d.no = e.body LEFT JOIN answers a ON a.no = e.answer ORDER BY e.no DESC`,
-    toItem: (row) => toRequest(db, row as unknown as RequestRow),
+    toItem: (row) => toRequest(row as unknown as RequestRow, db.names.lane(row["lane"] as number)),
   });
 }
 
 export function getBatch(db: Database, { id }: { id: string }): BatchRecord | undefined {
   const row = findBatch(db, id);
-  return row === undefined ? undefined : toBatch(db, row);
+  return row === undefined ? undefined : toBatch(row, db.names.lane(row.lane));
 }
 
 export function listBatches(db: Database, filter: BatchFilter & PageOptions): Page<BatchRecord> {
@@ -124,7 +122,7 @@ export function listBatches(db: Database, filter: BatchFilter & PageOptions): Pa
       ...(filter.held === undefined ? [] : [`w.held = ${filter.held ? 1 : 0}`]),
     ],
     select: (from) => `SELECT b.* FROM (${from}) w JOIN batches b ON b.no = w.no ORDER BY b.no DESC`,
-    toItem: (row) => toBatch(db, row as unknown as BatchRow),
+    toItem: (row) => toBatch(row as unknown as BatchRow, db.names.lane(row["lane"] as number)),
   });
 }
 
@@ -163,20 +161,10 @@ function page<T>(db: Database, options: PageOptions, { columns, table, range, wh
   const rows = db.sql(select(numbers)).all(...sourceValues, ...valuesOf(where), limit + 1);
   const shown = rows.slice(0, limit);
   const items = shown.map(toItem);
-  if (rows.length > limit) return { items, nextCursor: cursor(shown.at(-1)) };
+  if (rows.length > limit) return { items, nextCursor: toCursor(Number(shown.at(-1)?.["no"] ?? 0)) };
   // The window is walked to its end: the next page begins after it.
   const walked = db.sql(`SELECT count(*) AS count, min(no) AS no FROM (${source})`).get(...sourceValues);
-  return { items, nextCursor: (walked?.["count"] as number) < WINDOW ? undefined : cursor(walked) };
-}
-
-const cursor = (row: Record<string, unknown> | undefined): string => Number(row?.["no"] ?? 0).toString(36);
-
-function parseCursor(text: string): number {
-  const no = /^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN;
-  if (Number.isSafeInteger(no)) return no;
-  throw new GembatchError("invalid_argument", "The cursor is none that this store gave out.", {
-    hint: "Pass nextCursor of the page before, unchanged.",
-  });
+  return { items, nextCursor: (walked?.["count"] as number) < WINDOW ? undefined : toCursor(Number(walked?.["no"] ?? 0)) };
 }
 
 function chainNumbers(db: Database, chain: string): number[] {
@@ -191,36 +179,12 @@ export function readTallies(db: Database): Map<number, number> {
   return new Map(rows.map(({ no, count }) => [no, count]));
 }
 
-function countOf(tallies: Map<number, number>, base: number, codes: readonly number[]): number {
-  return codes.reduce((sum, code) => sum + (tallies.get(base + code) ?? 0), 0);
-}
-
 export function stats(db: Database): StoreStats {
-  const tallies = readTallies(db);
   const lanes = db.sql(`SELECT lane, ${spendSums} FROM spend GROUP BY lane ORDER BY lane`).all() as unknown as SpendSums[];
-  return {
-    runs: countStates(runTransitions, runStates, tallies, RUNS),
-    requests: countStates(requestTransitions, requestStates, tallies, REQUESTS),
-    batches: countStates(batchTransitions, batchStates, tallies, BATCHES),
-    usage: lanes.map((row) => ({ lane: db.names.lane(row.lane), answers: row.answers, usage: toUsage(row) })),
-    duplicateJobs: tallies.get(DUPLICATE_JOBS) ?? 0,
-  };
-}
-
-function countStates<S extends string>(
-  all: Readonly<Record<S, unknown>>,
-  names: readonly S[],
-  tallies: Map<number, number>,
-  base: number,
-): Record<S, number> {
-  const counts = Object.fromEntries(Object.keys(all).map((state) => [state, 0])) as Record<S, number>;
-  names.forEach((name, code) => {
-    counts[name] += tallies.get(base + code) ?? 0;
-  });
-  return counts;
+  return toStats(readTallies(db), lanes, (no) => db.names.lane(no));
 }
 
 /** Runnable, running, waiting and retrying runs, as the tallies have them. */
 export function hasLiveRuns(db: Database): boolean {
-  return countOf(readTallies(db), RUNS, [0, 1, 2, 3]) > 0;
+  return liveRuns(readTallies(db)) > 0;
 }

@@ -1,9 +1,9 @@
-import { RUN } from "./codes.ts";
+import { RUN } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { forgetHistory } from "./history.ts";
 import { References } from "./references.ts";
 import { hasExpired, removeExpired } from "./shared.ts";
-import { BATCHES, RUNS } from "./tallies.ts";
+import { BATCHES, RUNS } from "../counts.ts";
 
 export interface RemoveParams {
   now: number;

@@ -2,14 +2,14 @@ import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
 import { batchInHand, openMembers } from "./batches.ts";
-import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "./codes.ts";
+import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { type Answer, chargeRun, isOver, type RunHead, settleEntry } from "./entries.ts";
-import { type Bill, billOf, noBill } from "./money.ts";
+import { type Bill, billOf, noBill } from "../money.ts";
 import { enqueue } from "./queue.ts";
-import type { BatchRow } from "./rows.ts";
+import type { BatchRow } from "../records.ts";
 import { passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 
 interface Member {
   no: number;

@@ -1,11 +1,11 @@
 import type { SerializedError } from "../../core/errors.ts";
 import type { ChainVersions, ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
-import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "./codes.ts";
+import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { type Answer, errorText, readHead, settleEntry, settleParent } from "./entries.ts";
-import { toUsd } from "./money.ts";
+import { toUsd } from "../money.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
-import { RUNS } from "./tallies.ts";
+import { RUNS } from "../counts.ts";
 
 export function startRuns(db: Database, { now, runs }: { now: number; runs: NewRun[] }): StartOutcome[] {
   return runs.map((run) => startRun(db, now, run, run.parent === undefined ? undefined : findEntry(db, run.parent)));

@@ -3,11 +3,11 @@
  * has the answer while that is kept; or neither. A request that names a key and is queued or batched is the leader of it.
  */
 import type { NewRequest } from "../../core/store.ts";
-import { ENTRY, runOf } from "./codes.ts";
+import { ENTRY, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { addAnswer, readHead, releaseAnswer, type RunHead, settleEntry } from "./entries.ts";
 import type { References } from "./references.ts";
-import { REQUESTS } from "./tallies.ts";
+import { REQUESTS } from "../counts.ts";
 
 /** What a request does about its key: it is asked for all, waits for the one that is, or has its answer (by number) at once. */
 export type Share = { role: "leads" } | { role: "follows" } | { role: "settles"; answer: number };

@@ -1,9 +1,9 @@
 import type { BatchRecord, SweepUpdate } from "../../core/store.ts";
 import { findBatch, isHeld } from "./batches.ts";
-import { BATCH } from "./codes.ts";
+import { BATCH } from "../codes.ts";
 import type { Database } from "./database.ts";
-import { type BatchRow, duplicateJobs, toBatch } from "./rows.ts";
-import { DUPLICATE_JOBS } from "./tallies.ts";
+import { type BatchRow, duplicateJobs, toBatch } from "../records.ts";
+import { DUPLICATE_JOBS } from "../counts.ts";
 
 export function dueSweeps(db: Database, { now, providers, limit }: { now: number; providers: string[]; limit: number }): BatchRecord[] {
   const due: BatchRecord[] = [];
@@ -12,7 +12,7 @@ export function dueSweeps(db: Database, { now, providers, limit }: { now: number
   for (const row of rows) {
     if (due.length >= limit) break;
     const batch = row as unknown as BatchRow;
-    if (providers.includes(db.names.lane(batch.lane).provider)) due.push(toBatch(db, batch));
+    if (providers.includes(db.names.lane(batch.lane).provider)) due.push(toBatch(batch, db.names.lane(batch.lane)));
   }
   return due;
 }

@@ -1,13 +1,7 @@
 import { noUsage, type Usage } from "../../core/usage.ts";
 import type { Connection } from "./connection.ts";
-import type { Bill } from "./money.ts";
+import type { Bill } from "../money.ts";
 
-/** Where each state machine's counts begin in `tallies`: number = base + state code. */
-export const RUNS = 0;
-export const REQUESTS = 10;
-export const BATCHES = 20;
-/** Jobs that turned out to be duplicates, ever. */
-export const DUPLICATE_JOBS = 30;
 /** More than every number above. */
 const NUMBERS = 31;
 

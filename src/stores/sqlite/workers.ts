@@ -1,9 +1,9 @@
 import type { SerializedError } from "../../core/errors.ts";
 import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
-import { RUN } from "./codes.ts";
+import { RUN } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { cancelled, type EndingRun, endRun, storeOutcome } from "./runs.ts";
-import { RUNS } from "./tallies.ts";
+import { RUNS } from "../counts.ts";
 
 /** Whether a process of this host is there; one of another user is. */
 export function processExists(pid: number): boolean {

@@ -1,0 +1,42 @@
+/**
+ * What the planner knows of tables that were empty a moment ago. Until the server's own look at them (a minute by default) it takes them for empty, and a plan that was made then is
+ * kept with its statement: so whoever fills them has them looked at.
+ */
+import type { Connection } from "./connection.ts";
+
+const tables = ["runs", "run_inputs", "entries", "bodies", "answers", "batches"];
+/** Rows that this process adds before the first look, how much more before each further one, and when the server's own looks come often enough. */
+const FIRST = 500;
+const FACTOR = 4;
+const LAST = 500_000;
+
+export class Statistics {
+  readonly #connection: Connection;
+  #added = 0;
+  #next = FIRST;
+  #looking: Promise<void> | undefined;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** This process has added so many runs and requests. Nothing waits for what follows from it. */
+  grew(rows: number): void {
+    this.#added += rows;
+    if (this.#added < this.#next || this.#next > LAST || this.#looking !== undefined) return;
+    this.#next = this.#added * FACTOR;
+    this.#looking = this.#look().finally(() => (this.#looking = undefined));
+  }
+
+  async close(): Promise<void> {
+    await this.#looking;
+  }
+
+  async #look(): Promise<void> {
+    try {
+      for (const table of tables) await this.#connection.run(`ANALYZE gb.${table}`);
+    } catch {
+      // Not our tables, or no time: the server looks by itself.
+    }
+  }
+}

@@ -22,6 +22,7 @@ export class TurnLoop {
   readonly #going = new Set<Turn>();
   readonly #idle = new Map<Turn, number>();
   #inGrace = 0;
+  readonly #restListeners = new Set<() => void>();
   readonly #onOver = new Map<Turn, (error?: GembatchError) => void>();
   #scheduled = false;
 
@@ -37,6 +38,12 @@ export class TurnLoop {
   /** Turns that execute steps, await I/O of their own, or are given time for it. */
   get restingCount(): number {
     return this.#idle.size + this.#inGrace;
+  }
+
+  /** Calls `listener` whenever one more turn rests. Returns how to stop. */
+  onRest(listener: () => void): () => void {
+    this.#restListeners.add(listener);
+    return () => this.#restListeners.delete(listener);
   }
 
   /** Resolves when the turn is over, with an error if it was given up. */
@@ -87,6 +94,7 @@ export class TurnLoop {
     this.#going.delete(turn);
     if (verdict === "idle") {
       this.#idle.set(turn, this.#options.clock.monotonic());
+      this.#rested();
       return;
     }
     const grace = turn.settled ? 0 : this.#graceOf(turn);
@@ -105,6 +113,7 @@ export class TurnLoop {
   async #endAfter(turn: Turn, graceMs: number): Promise<void> {
     const calls = turn.calls;
     this.#inGrace += 1;
+    this.#rested();
     await this.#options.clock.sleep(graceMs);
     this.#inGrace -= 1;
     if (!this.#onOver.has(turn)) return;
@@ -114,6 +123,10 @@ export class TurnLoop {
       this.#going.add(turn);
       this.#schedule();
     }
+  }
+
+  #rested(): void {
+    for (const listener of this.#restListeners) listener();
   }
 
   #end(turn: Turn, error?: GembatchError): void {

@@ -142,8 +142,21 @@ export class RunStage {
   /** All of these are committed, or the rest of them is busy with steps and I/O of its own. */
   async #settled(executions: readonly Promise<void>[]): Promise<void> {
     let open = executions.length;
-    for (const execution of executions) void execution.finally(() => (open -= 1));
-    while (open > 0 && open > this.#loop.restingCount) await new Promise(setImmediate);
+    await new Promise<void>((resolve) => {
+      const look = () => {
+        if (open > this.#loop.restingCount) return;
+        stopListening();
+        resolve();
+      };
+      const stopListening = this.#loop.onRest(look);
+      for (const execution of executions) {
+        void execution.finally(() => {
+          open -= 1;
+          look();
+        });
+      }
+      look();
+    });
   }
 
   async #start(run: ClaimedRun, history: readonly Entry[]): Promise<void> {

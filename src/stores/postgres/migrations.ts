@@ -140,7 +140,8 @@ export const migrations: readonly string[] = [
     fingerprint text NOT NULL,
     input text NOT NULL
   );
-  CREATE TABLE gb.run_outcomes (no bigint PRIMARY KEY, output text, error text, notes text);
+  -- code: that of the error, for filters. Postgres itself cannot read every JSON text that may stand there (\\u0000, half of a surrogate pair).
+  CREATE TABLE gb.run_outcomes (no bigint PRIMARY KEY, output text, error text, code text, notes text);
   -- Further entries that wait for a run which has a parent already, or had none.
   CREATE TABLE gb.run_waiters (run bigint NOT NULL, entry bigint NOT NULL, PRIMARY KEY (run, entry));
   CREATE INDEX run_waiters_entry ON gb.run_waiters (entry);

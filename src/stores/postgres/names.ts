@@ -56,7 +56,17 @@ export class TransactionNames {
     return no;
   }
 
+  /** What was asked for last: most requests of a transaction are of one lane. */
+  #lastLane: { lane: Lane; no: number } | undefined;
+
   async findLane(lane: Lane): Promise<number | undefined> {
+    if (this.#lastLane !== undefined && isSameLane(this.#lastLane.lane, lane)) return this.#lastLane.no;
+    const no = await this.#lookUpLane(lane);
+    if (no !== undefined) this.#lastLane = { lane: { ...lane }, no };
+    return no;
+  }
+
+  async #lookUpLane(lane: Lane): Promise<number | undefined> {
     const key = laneKey(lane);
     const known = this.#names.lanes.get(key) ?? this.#newLanes.get(key);
     if (known !== undefined) return known;
@@ -221,6 +231,9 @@ export const isStorable = (text: string): boolean => !text.includes("\0") && tex
 export const storable = (ids: readonly string[]): string[] => ids.filter(isStorable);
 
 const laneValues = (lane: Lane): string[] => [lane.provider, lane.model, lane.method, laneTier(lane), lane.shape ?? ""];
+
+const isSameLane = (a: Lane, b: Lane): boolean =>
+  a.model === b.model && a.shape === b.shape && a.tier === b.tier && a.method === b.method && a.provider === b.provider;
 
 // A length in front keeps two different names apart whatever characters they hold.
 const laneKey = (lane: Lane): string =>

@@ -70,10 +70,7 @@ export async function listRuns(sql: Sql, names: TransactionNames, filter: RunFil
       ...when("w.created_at < ?", filter.createdBefore),
       ...when("w.created_at > ?", filter.createdAfter),
       // As `toRun` shows it: the error of a turn that got through since is over.
-      ...when(
-        "(w.state >= 3 OR w.attempts > 0) AND (SELECT o.error::json ->> 'code' FROM gb.run_outcomes o WHERE o.no = w.no) = ?",
-        filter.error,
-      ),
+      ...when("(w.state >= 3 OR w.attempts > 0) AND (SELECT o.code FROM gb.run_outcomes o WHERE o.no = w.no) = ?", filter.error),
     ],
     select: (from) => `
       SELECT ${runColumns} FROM (${from}) w

@@ -8,6 +8,7 @@ import { Conflict } from "./errors.ts";
 import { type Answer, errorText, settleEntry, settleParent } from "./entries.ts";
 import type { TransactionNames } from "./names.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
+import { portions } from "./portions.ts";
 import { lockKeys } from "./shared.ts";
 import { RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
@@ -45,29 +46,31 @@ export async function reserve(unit: Unit, runs: readonly NewRun[]): Promise<Plac
   // Numbers in the order of the runs: the oldest is taken up first.
   const numbers = await unit.sql.rows<[number]>(`SELECT nextval('gb.run_numbers') FROM generate_series(1, $1::int4)`, [first.size]);
   const numberOf = new Map([...first.keys()].map((id, i) => [id, numbers[i]?.[0] ?? 0]));
-  const added = await unit.sql.rows<[number, string]>(
-    `INSERT INTO gb.run_inputs (no, id, fingerprint, input) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
-     ON CONFLICT (id) DO NOTHING RETURNING no, id`,
-    [
-      toArray(
-        "int8[]",
-        wanted.map(({ id }) => numberOf.get(id)),
-      ),
-      toArray(
-        "text[]",
-        wanted.map(({ id }) => id),
-      ),
-      toArray(
-        "text[]",
-        wanted.map(({ fingerprint }) => fingerprint),
-      ),
-      toArray(
-        "text[]",
-        wanted.map(({ input }) => input),
-      ),
-    ],
-  );
-  for (const [no, id] of added) places.free.set(id, no);
+  for (const part of portions(wanted, ({ input }) => input.length)) {
+    const added = await unit.sql.rows<[number, string]>(
+      `INSERT INTO gb.run_inputs (no, id, fingerprint, input) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
+       ON CONFLICT (id) DO NOTHING RETURNING no, id`,
+      [
+        toArray(
+          "int8[]",
+          part.map(({ id }) => numberOf.get(id)),
+        ),
+        toArray(
+          "text[]",
+          part.map(({ id }) => id),
+        ),
+        toArray(
+          "text[]",
+          part.map(({ fingerprint }) => fingerprint),
+        ),
+        toArray(
+          "text[]",
+          part.map(({ input }) => input),
+        ),
+      ],
+    );
+    for (const [no, id] of added) places.free.set(id, no);
+  }
   const others = wanted.filter(({ id }) => !places.free.has(id)).map(({ id }) => id);
   if (others.length > 0) {
     const found = await unit.sql.rows<[number, string, string]>(

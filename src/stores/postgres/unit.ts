@@ -1,12 +1,14 @@
 /**
  * One transaction of the store: rows under lock, changed in memory and written back together, set by set, at its end.
  */
+import type { SerializedError } from "../../core/errors.ts";
 import { type BatchRow } from "../records.ts";
 import { toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 import { referenceMark } from "./migrations.ts";
 import type { Names } from "./names.ts";
 import { TransactionNames } from "./names.ts";
+import { portions } from "./portions.ts";
 import { type TableSpec, WorkingSet } from "./working-set.ts";
 import { Tallies } from "./tallies.ts";
 
@@ -210,7 +212,6 @@ export class Unit {
   readonly #bodies: { no: number; body: string }[] = [];
   readonly #answers = new Map<number, { value: string | null; error: string | null }>();
   readonly #outcomes = new Map<number, Outcome>();
-  readonly #inputs: { no: number; id: string; fingerprint: string; input: string }[] = [];
   readonly #numbers: AnswerNumbers;
 
   constructor(sql: Sql, names: Names, numbers: AnswerNumbers) {
@@ -231,10 +232,6 @@ export class Unit {
 
   addBody(no: number, body: string): void {
     this.#bodies.push({ no, body });
-  }
-
-  addInput(no: number, id: string, fingerprint: string, input: string): void {
-    this.#inputs.push({ no, id, fingerprint, input });
   }
 
   async addAnswer(value: string | null, error: string | null): Promise<number> {
@@ -310,39 +307,10 @@ export class Unit {
     this.#outcomes.set(no, { ...this.#outcomes.get(no), ...outcome });
   }
 
-  outcomeOf(no: number): Outcome | undefined {
-    return this.#outcomes.get(no);
-  }
-
   /** Writes everything but the counters, so that statements which follow see it. */
   async flush(): Promise<void> {
-    if (this.#inputs.length > 0) {
-      const rows = this.#inputs.splice(0);
-      await this.sql.run(
-        `INSERT INTO gb.run_inputs (no, id, fingerprint, input) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])`,
-        [
-          toArray(
-            "int8[]",
-            rows.map((row) => row.no),
-          ),
-          toArray(
-            "text[]",
-            rows.map((row) => row.id),
-          ),
-          toArray(
-            "text[]",
-            rows.map((row) => row.fingerprint),
-          ),
-          toArray(
-            "text[]",
-            rows.map((row) => row.input),
-          ),
-        ],
-      );
-    }
     await this.runs.insert();
-    if (this.#bodies.length > 0) {
-      const rows = this.#bodies.splice(0);
+    for (const rows of portions(this.#bodies.splice(0), ({ body }) => body.length)) {
       await this.sql.run(`INSERT INTO gb.bodies (no, body) SELECT * FROM unnest($1::int8[], $2::text[])`, [
         toArray(
           "int8[]",
@@ -354,9 +322,9 @@ export class Unit {
         ),
       ]);
     }
-    if (this.#answers.size > 0) {
-      const rows = [...this.#answers];
-      this.#answers.clear();
+    const answers = [...this.#answers];
+    this.#answers.clear();
+    for (const rows of portions(answers, ([, { value, error }]) => (value?.length ?? 0) + (error?.length ?? 0))) {
       await this.sql.run(`INSERT INTO gb.answers (no, value, error) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[])`, [
         toArray(
           "int8[]",
@@ -375,12 +343,12 @@ export class Unit {
     await this.entries.insert();
     await this.entries.update();
     await this.runs.update();
-    if (this.#outcomes.size > 0) {
-      const rows = [...this.#outcomes];
-      this.#outcomes.clear();
+    const outcomes = [...this.#outcomes];
+    this.#outcomes.clear();
+    for (const rows of portions(outcomes, ([, { output, error }]) => (output?.length ?? 0) + (error?.length ?? 0))) {
       await this.sql.run(
-        `INSERT INTO gb.run_outcomes (no, output, error) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[])
-         ON CONFLICT (no) DO UPDATE SET output = excluded.output, error = excluded.error`,
+        `INSERT INTO gb.run_outcomes (no, output, error, code) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
+         ON CONFLICT (no) DO UPDATE SET output = excluded.output, error = excluded.error, code = excluded.code`,
         [
           toArray(
             "int8[]",
@@ -394,6 +362,10 @@ export class Unit {
             "text[]",
             rows.map(([, row]) => row.error ?? null),
           ),
+          toArray(
+            "text[]",
+            rows.map(([, row]) => codeOf(row.error)),
+          ),
         ],
       );
     }
@@ -401,3 +373,6 @@ export class Unit {
     await this.batches.update();
   }
 }
+
+const codeOf = (error: string | null | undefined): string | null =>
+  error === null || error === undefined ? null : (JSON.parse(error) as SerializedError).code;

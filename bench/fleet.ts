@@ -59,7 +59,7 @@ const [size] = await query<{ bytes: string }>(
 const total = runs * steps;
 const payload = Number(rows?.bodies) + Number(rows?.answers);
 const walBytes = (await wal()) - walBefore;
-counting.stop();
+await counting.stop();
 const sum = (name: string): number => figures.reduce((all, each) => all + each[name]!, 0);
 report({
   stepsPerSecond: total / (ms / 1_000),
@@ -111,12 +111,24 @@ async function wal(): Promise<number> {
 }
 
 /** The most connections that were there at the same time, looked at twice a second. */
-function count(): { stop: () => void } {
-  const timer = setInterval(async () => {
-    const [row] = await query<{ count: string }>(`SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = 'gembatch'`);
-    connections = Math.max(connections, Number(row?.count));
-  }, 500);
-  return { stop: () => clearInterval(timer) };
+function count(): { stop: () => Promise<void> } {
+  const abort = new AbortController();
+  const counting = (async () => {
+    const own = new pg.Client({ connectionString: server.url });
+    await own.connect();
+    while (!abort.signal.aborted) {
+      const { rows: found } = await own.query(`SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = 'gembatch'`);
+      connections = Math.max(connections, Number((found[0] as { count: string }).count));
+      await sleep(500, undefined, { signal: abort.signal }).catch(() => undefined);
+    }
+    await own.end();
+  })();
+  return {
+    stop: async () => {
+      abort.abort();
+      await counting;
+    },
+  };
 }
 
 /** Processor time of a process, in steps of the kernel's clock (Linux); 0 where that is not to be had. */

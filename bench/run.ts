@@ -31,7 +31,7 @@ interface Section {
   more?: string;
 }
 
-const all: Record<string, (quick: boolean) => Promise<Section>> = { steps, waiting, growth, "large-batch": largeBatch, latency };
+const all: Record<string, (quick: boolean) => Promise<Section>> = { steps, waiting, growth, "large-batch": largeBatch, latency, fleet };
 
 // Scenarios ------------------------------------------------------------------------------------------------------------
 
@@ -229,6 +229,42 @@ ${table.join("\n")}`,
   };
 }
 
+async function fleet(quick: boolean): Promise<Section> {
+  const workers = 4;
+  const runs = quick ? 2_000 : 100_000;
+  const measured = await repeat(quick ? 1 : 3, "fleet.ts", runs, 3, workers);
+  const speed = middle(measured, "stepsPerSecond");
+  const cpu = (name: string): number => middle(measured, `${name}CpuUsPerStep`);
+  return {
+    title: "A fleet on one Postgres",
+    method:
+      "Worker processes on one Postgres 18 (fsync and synchronous_commit on, on the same machine), against the emulator over HTTP with the Gemini adapter: chains of 3 prompts, started by a further process, from the first start to the commit that ends the last run. Everything shares the two cores.",
+    lines: [
+      {
+        what: `(g) ${workers} workers, ${count(runs)} × 3: chain steps per second`,
+        figure: count(speed),
+        ...target(speed >= 4_000, "≥ 4,000"),
+      },
+      { what: `    best of ${measured.length}`, figure: count(Math.max(...measured.map(({ stepsPerSecond }) => stepsPerSecond!))) },
+      {
+        what: "    processor time per step: workers / Postgres / emulator / starter",
+        figure: `${[cpu("worker"), cpu("server"), cpu("emulator"), cpu("starter")].map((each) => round(each)).join(" / ")} µs`,
+      },
+      { what: "    connections at once", figure: round(middle(measured, "connections")) },
+      { what: "    memory of the largest worker (peak RSS)", figure: `${round(middle(measured, "workerPeakMb"))} MB` },
+      {
+        what: "    database after: in all / per step",
+        figure: `${round(middle(measured, "databaseMb"))} MB / ${count(middle(measured, "databaseBytesPerStep"))} bytes`,
+      },
+      {
+        what: "    written to the log (WAL) per step / over the bytes of prompts and answers",
+        figure: `${count(middle(measured, "walBytesPerStep"))} bytes / ${round(middle(measured, "writeAmplification"), 1)} ×`,
+      },
+      { what: "    jobs", figure: count(middle(measured, "jobs")) },
+    ],
+  };
+}
+
 /** The same as at the head of `latency-bound.ts`, which holds the formulas. */
 const derivation = `The bound, for J job slots and turnarounds T that do not depend on what is in a job: (1) a chain of n steps is in n jobs one after the other, and nobody knows
 a turnaround in advance, so its jobs take n·E[T] on average under any policy; (2) its first job waits for a launch, and launches need slots. With one slot and Poisson arrivals the least mean wait
@@ -291,7 +327,7 @@ ${more === undefined ? "" : `\n${more}\n`}${end}`;
 
 const head = `# Benchmarks
 
-Written by \`npm run bench\` (\`node bench/run.ts [steps|waiting|growth|large-batch|latency] [--quick]\`). Each section says how, where and when it was measured.
+Written by \`npm run bench\` (\`node bench/run.ts [steps|waiting|growth|large-batch|latency|fleet] [--quick]\`). Each section says how, where and when it was measured.
 `;
 
 function machine(): string {

@@ -4,10 +4,10 @@
  */
 import type { Connection } from "./connection.ts";
 
-const tables = ["runs", "run_inputs", "entries", "bodies", "answers", "batches"];
+const tables = ["runs", "run_inputs", "entries"];
 /** Rows that this process adds before the first look, how much more before each further one, and when the server's own looks come often enough. */
-const FIRST = 500;
-const FACTOR = 4;
+const FIRST = 1_000;
+const FACTOR = 8;
 const LAST = 500_000;
 
 export class Statistics {

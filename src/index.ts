@@ -8,7 +8,15 @@ export { defineConfig, type GembatchConfig } from "./client/config.ts";
 export { Chain, type StartManyOptions, type StartOptions } from "./client/chain.ts";
 export { RunHandle } from "./client/run-handle.ts";
 export type { MapItem, MapOptions, MapProgress } from "./client/map-runs.ts";
-export type { EmbedContentRequest, GenerateContentRequest, Handler, HandlerFunction, SubmitOptions } from "./client/submit.ts";
+export type {
+  EmbedContentRequest,
+  GenerateContentRequest,
+  Handler,
+  HandlerFunction,
+  RawRequest,
+  SubmitOptions,
+  SubmitRequest,
+} from "./client/submit.ts";
 export type { WorkerHandle, WorkerStartOptions, WorkerStopOptions } from "./client/worker-handle.ts";
 export type { LaneRecord } from "./client/lists.ts";
 export type { RunSelection } from "./client/runs.ts";

@@ -6,6 +6,7 @@ import { defaultPrices } from "../core/pricing.ts";
 import type { ClaimedRun, NewEntry } from "../core/store.ts";
 import { tierChoices } from "../core/tiers.ts";
 import { gemini } from "../providers/gemini/provider.ts";
+import { vertex } from "../providers/vertex/provider.ts";
 import { createBatchFetch } from "./batch-fetch.ts";
 import { checkCallOptions, fromHeaders, toHeaders } from "./call-options.ts";
 import type { CallOptions } from "./context.ts";
@@ -17,6 +18,7 @@ import { Turn } from "./turn.ts";
 const settings = { seed: 20_260_903, numRuns: 200 };
 const plainUrl = "https://host/v1beta/models/gemini-2.5-flash:generateContent";
 const provider = gemini({ apiKey: "k", limits: { maxRequestBytes: 2_000 } });
+const onVertex = vertex({ project: "p", bucket: "bucket" });
 
 // One turn of a chain that makes these calls ----------------------------------------------------------------------------------
 
@@ -32,12 +34,13 @@ type Outcome =
 async function callAll(
   calls: readonly Call[],
   failures: "throw" | "respond" = "throw",
+  to = provider,
 ): Promise<{ outcomes: Outcome[]; requests: NewEntry[] }> {
   const run: ClaimedRun = {
     ...{ id: "r1", kind: "chain", chain: "c", version: "", code: "", input: "null", epoch: 1, seq: 0, attempts: 0, priority: 0 },
     ...{ deadlineAt: undefined, usd: 0, reservedUsd: 0, createdAt: 0 },
   };
-  const definition = new Registry(new Providers([provider])).add("chain", "c", async () => undefined);
+  const definition = new Registry(new Providers([to])).add("chain", "c", async () => undefined);
   const host = {
     now: () => 0,
     maxEntries: 1_000,
@@ -55,7 +58,7 @@ async function callAll(
   };
   const fetch = createBatchFetch({
     turn,
-    providerFor: () => provider,
+    providerFor: () => to,
     defaults: { maxAttempts: 4, tier: "batch", prices: defaultPrices },
     failures,
     passThrough,
@@ -207,6 +210,115 @@ describe("equal prompts", () => {
   });
 });
 
+describe("prompts for models of other publishers", () => {
+  const publisher = fc.constantFrom("anthropic", "meta", "openai", "deepseek-ai");
+  const prefix = fc.constantFrom("v1/", "v1beta1/projects/p/locations/us-east5/", "proxy/v1/projects/p/locations/global/");
+  const messages = fc.array(fc.record({ role: fc.constantFrom("user", "assistant"), content: fc.string({ unit: "grapheme" }) }), {
+    minLength: 1,
+  });
+  /** What the publishers' own SDKs send, with what only gembatch could misread. */
+  const raw = fc
+    .record(
+      {
+        messages,
+        max_tokens: fc.nat(),
+        temperature: fc.double({ noNaN: true, noDefaultInfinity: true }),
+        stream: fc.constant(false),
+        serviceTier: json,
+        tools: json,
+      },
+      { requiredKeys: ["messages"], noNullPrototype: true },
+    )
+    .filter((value) => JSON.stringify(value).length < 1_500);
+
+  it("have the same lane and key by their own URL and by that of chat completions, in any form of the call", async () => {
+    const pair = fc
+      .tuple(publisher, word, raw, prefix, form, form)
+      .chain(([by, name, value, path, one, two]) =>
+        fc
+          .tuple(fc.constant([by, name, value] as const), textsOf(value), textsOf({ ...value, model: `${by}/${name}-maas` }))
+          .map(
+            ([given, own, chat]) =>
+              [
+                given,
+                one(`https://host/${path}publishers/${by}/models/${name}-maas:rawPredict`, own),
+                two(`https://host/${path}endpoints/openapi/chat/completions`, chat),
+              ] as const,
+          ),
+      );
+    await fc.assert(
+      fc.asyncProperty(pair, async ([[by, name, value], ...calls]) => {
+        const found = await Promise.all(calls.map(async (call) => callAll([call], "throw", onVertex)));
+        expect(found.map(({ outcomes }) => outcomes)).toEqual([[{ type: "waits" }], [{ type: "waits" }]]);
+        const [one, two] = found.map(({ requests }) =>
+          requests.map(({ key, request }) => ({ key, lane: request!.lane, body: JSON.parse(request!.body) as unknown })),
+        );
+        expect(one).toEqual(two);
+        const lane = { provider: "vertex", model: `publishers/${by}/models/${name}-maas`, method: "rawPredict" };
+        expect(one).toEqual([{ key: one![0]!.key, lane, body: JSON.parse(JSON.stringify(value)) as unknown }]);
+      }),
+      settings,
+    );
+  });
+
+  it("pass through, with all that was read, if the model of a chat is Google's or none", async () => {
+    const url = "https://host/v1/projects/p/locations/global/endpoints/openapi/chat/completions";
+    const texts = fc.oneof(
+      fc
+        .constantFrom("google/gemini-2.5-flash", "gemini-2.5-flash", "", 5, null, ["meta/x-maas"], "a/b/c", "meta/")
+        .map((name) => JSON.stringify({ model: name, messages: [] })),
+      fc.constantFrom("", "not JSON", "[]", "null", deep),
+    );
+    await fc.assert(
+      fc.asyncProperty(texts, form, async (text, make) => {
+        const [input, init] = make(url, text);
+        const { outcomes, requests } = await callAll([[input, init]], "throw", onVertex);
+        expect(requests).toEqual([]);
+        expect(outcomes).toEqual([{ type: "passed", call: [input, expect.anything()] }]);
+        const [outcome] = outcomes as [Outcome & { type: "passed" }];
+        const passed = outcome.call[1] as RequestInit;
+        expect(await new Response(passed.body).text()).toBe(text);
+        if (init?.method !== undefined) expect(passed.method).toBe(init.method);
+      }),
+      { ...settings, numRuns: 100 },
+    );
+  });
+
+  it.each<[string, string, object, string]>([
+    ["a stream, by its URL", "publishers/anthropic/models/claude:streamRawPredict", { messages: [] }, "request_refused"],
+    ["a stream, by its body", "publishers/anthropic/models/claude:rawPredict", { messages: [], stream: true }, "request_refused"],
+    ["a stream of a chat", "endpoints/openapi/chat/completions", { model: "meta/x-maas", messages: [], stream: true }, "request_refused"],
+    ["contents", "publishers/anthropic/models/claude:rawPredict", { contents: [] }, "request_refused"],
+    ["the call of Google's models", "publishers/anthropic/models/claude:generateContent", { contents: [] }, "request_refused"],
+    ["embeddings", "publishers/meta/models/x-maas:embedContent", { content: {} }, "request_refused"],
+  ])("refuse %s before anything is queued, with a status that no SDK retries", async (_name, path, value, code) => {
+    const call: Call = [`https://host/v1/projects/p/locations/global/${path}`, { method: "POST", body: JSON.stringify(value) }];
+    const thrown = await callAll([call], "throw", onVertex);
+    expect(thrown).toMatchObject({ outcomes: [{ type: "threw", error: { code, hint: expect.any(String) as string } }], requests: [] });
+    expect(await callAll([call], "respond", onVertex)).toEqual({ outcomes: [{ type: "answered", status: 400 }], requests: [] });
+  });
+
+  it.each(["flex", "standard"] as const)("refuse the tier %s, and take auto as batch", async (tier) => {
+    const url = "https://host/v1/publishers/anthropic/models/claude:rawPredict";
+    const call = (headers: Record<string, string>): Call => [url, { method: "POST", body: '{"messages":[]}', headers }];
+    expect((await callAll([call(toHeaders({ tier }))], "throw", onVertex)).outcomes).toMatchObject([
+      { type: "threw", error: { code: "request_refused", message: expect.stringContaining(`at the ${tier} tier`) as string } },
+    ]);
+    const { requests } = await callAll([call(toHeaders({ tier: "auto" }))], "throw", onVertex);
+    expect(requests.map(({ request }) => laneName(request!.lane))).toEqual(["vertex/publishers/anthropic/models/claude:rawPredict"]);
+  });
+
+  it("are refused by the Gemini API, by its own call too", async () => {
+    for (const url of ["publishers/anthropic/models/claude:rawPredict", "models/x-maas:generateContent"]) {
+      const { outcomes, requests } = await callAll([[`https://host/v1/${url}`, { method: "POST", body: "{}" }]]);
+      expect(outcomes).toMatchObject([
+        { type: "threw", error: { code: "invalid_argument", message: expect.stringContaining("another publisher") as string } },
+      ]);
+      expect(requests).toEqual([]);
+    }
+  });
+});
+
 describe("a recognised prompt", () => {
   it("of many contents becomes one request for each, or none if any is refused", async () => {
     const item = fc.oneof({ weight: 6, arbitrary: body }, { weight: 1, arbitrary: fc.constantFrom<unknown>(null, 1, "text", []) });
@@ -298,6 +410,7 @@ describe("anything else", () => {
       "https://h/%E0%A4%A:generateContent",
     ),
     fc.tuple(fc.webUrl(), fc.string()).map(([url, text]) => `${url}/models/${text}Content`),
+    fc.tuple(fc.webUrl(), fc.string()).map(([url, text]) => `${url}/publishers/${text}/models/${text}:rawPredict`),
   );
 
   it("passes through as it was called", async () => {
@@ -319,7 +432,7 @@ describe("anything else", () => {
     fc.assert(
       fc.property(anyUrl, (url) => {
         const target = parsePromptUrl(url);
-        if (target) expect(target.model).not.toBe("");
+        if (target) expect(target.model === "").toBe(target.method === "chatCompletions");
         expect(parsePromptUrl(url)).toEqual(target);
       }),
       { ...settings, numRuns: 1_000 },
@@ -327,8 +440,9 @@ describe("anything else", () => {
   });
 
   it("in a path of any length takes no time", () => {
-    for (const part of ["projects/p/", "publishers/", "endpoints/", "models/", ":generateContent", "%FF"]) {
+    for (const part of ["projects/p/", "publishers/", "publishers/a/models/", "endpoints/openapi/", "models/", ":generateContent", "%FF"]) {
       expect(parsePromptUrl(`https://host/${part.repeat(100_000)}x:countTokens`)).toBeUndefined();
+      parsePromptUrl(`https://host/${part.repeat(100_000)}x:rawPredict`);
       parsePromptUrl(`https://host/${part.repeat(100_000)}x:generateContent`);
     }
   });

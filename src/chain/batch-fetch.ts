@@ -3,7 +3,7 @@ import type { Provider } from "../core/provider.ts";
 import { fromHeaders } from "./call-options.ts";
 import type { CallOptions } from "./context.ts";
 import { parsePromptUrl, type PromptTarget } from "./prompt-url.ts";
-import { parseBody, sendPrompt, type RequestDefaults } from "./requests.ts";
+import { parseBody, sendPrompt, withoutStream, type RequestDefaults } from "./requests.ts";
 import { storedResponse, type Answer } from "./stored-response.ts";
 import { never } from "./entry-value.ts";
 import type { Turn } from "./turn.ts";
@@ -29,8 +29,15 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
   return async (input, init) => {
     const given = isRequest(input) ? input : undefined;
     const method = init?.method ?? given?.method ?? "GET";
-    const target = method.toUpperCase() === "POST" ? parsePromptUrl(urlOf(input)) : undefined;
-    if (!target) return options.passThrough(input, init);
+    const called = method.toUpperCase() === "POST" ? parsePromptUrl(urlOf(input)) : undefined;
+    if (!called) return options.passThrough(input, init);
+    let text = typeof init?.body === "string" ? init.body : undefined;
+    let target: PromptTarget | undefined = called;
+    if (called.method === "chatCompletions") {
+      target = chatTarget(called, (text ??= await bodyOf(given, init)));
+      // Google's models can be asked in this form, too, but not in their jobs. What was read is not there a second time.
+      if (!target) return options.passThrough(input, init?.body === text ? init : { ...init, body: text });
+    }
 
     const scope = turnStorage.getStore();
     const turn = options.turn ?? scope?.turn;
@@ -47,10 +54,10 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
     }
     try {
       const call = init?.headers === undefined && given === undefined ? {} : fromHeaders(headersOf(given, init));
-      const text = typeof init?.body === "string" ? init.body : await bodyOf(given, init);
+      const body = text ?? (await bodyOf(given, init));
       const provider = options.providerFor(call, turn, target.api);
       // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.
-      const send = () => answer(turn, provider, target, text, call, options.defaults);
+      const send = () => answer(turn, provider, target, body, call, options.defaults);
       const openBefore = turn.openWaits;
       const answered = scope?.turn === turn ? send() : turnStorage.run({ turn, prefix: "", inStep: false }, send);
       if (slot?.park && turn.openWaits > openBefore) {
@@ -90,7 +97,23 @@ function answer(
         const embeddings = responses.map((response) => (JSON.parse(response) as { embedding?: unknown }).embedding ?? {});
         return json(JSON.stringify({ embeddings }));
       });
+    case "rawPredict":
+    case "chatCompletions":
+      return sendPrompt(turn, { provider, model, method: "rawPredict", text, options }, defaults).then(json);
+    case "streamRawPredict":
+      throw withoutStream(model);
   }
+}
+
+/** The call with the model that its body names; `undefined` if that is none of another publisher. */
+function chatTarget(called: PromptTarget, text: string): PromptTarget | undefined {
+  let model: unknown;
+  try {
+    ({ model } = parseBody(text));
+  } catch {
+    return undefined;
+  }
+  return typeof model === "string" && /^(?!google\/)[\w-]+\/[^/\s]+$/.test(model) ? { ...called, model } : undefined;
 }
 
 /** One request per content: that is what a row of an embedding job holds. */

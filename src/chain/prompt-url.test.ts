@@ -2,6 +2,8 @@ import { describe, expect, it } from "vitest";
 import { parsePromptUrl } from "./prompt-url.ts";
 
 const gemini = "https://generativelanguage.googleapis.com";
+const vertex = "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5";
+const claude = "publishers/anthropic/models/claude-sonnet-4-5@20250929";
 
 describe("parsePromptUrl", () => {
   it.each<[string, object]>([
@@ -24,6 +26,12 @@ describe("parsePromptUrl", () => {
       "https://aiplatform.googleapis.com/v1beta1/publishers/google/models/gemini-2.5-pro:generateContent",
       { api: "vertex", model: "publishers/google/models/gemini-2.5-pro" },
     ],
+    [`${vertex}/${claude}:rawPredict`, { api: "vertex", model: `projects/p/locations/us-east5/${claude}`, method: "rawPredict" }],
+    [`http://127.0.0.1:8080/proxy/v1/${claude.replace("@", "%40")}%3ArawPredict`, { api: "vertex", model: claude, method: "rawPredict" }],
+    [`${vertex}/${claude}:streamRawPredict`, { api: "vertex", method: "streamRawPredict" }],
+    [`${vertex}/publishers/mistralai/models/mistral-medium-3:rawPredict`, { api: "vertex", method: "rawPredict" }],
+    [`${vertex}/endpoints/openapi/chat/completions`, { api: "vertex", model: "", method: "chatCompletions" }],
+    ["http://127.0.0.1:8080/v1beta1/endpoints/openapi/chat/completions?x=1", { api: "vertex", model: "", method: "chatCompletions" }],
   ])("%s is a prompt", (url, expected) => {
     expect(parsePromptUrl(url)).toMatchObject(expected);
     expect(parsePromptUrl(url)).toMatchObject(expected);
@@ -37,6 +45,14 @@ describe("parsePromptUrl", () => {
     `${gemini}/v1beta/batches/x:cancel`,
     `${gemini}/v1beta/models/gemini-2.5-flash:batchGenerateContent`,
     "https://example.com/generateContent",
+    `${vertex}/publishers/anthropic/models/count-tokens:rawPredict`,
+    `${vertex}/publishers/google/models/gemini-2.5-flash:rawPredict`,
+    `${vertex}/endpoints/1234567890:rawPredict`,
+    `${vertex}/${claude}:predict`,
+    `${vertex}/${claude}/rawPredict`,
+    `${vertex}/endpoints/openapi/embeddings`,
+    `${vertex}/endpoints/1234567890/chat/completions`,
+    "https://api.openai.com/v1/chat/completions",
     "https://example.com/",
   ])("%s passes through", (url) => {
     expect(parsePromptUrl(url)).toBeUndefined();

@@ -2,20 +2,29 @@
 export interface PromptTarget {
   /** Which API the URL belongs to. */
   api: "gemini" | "vertex";
-  /** As written in the URL: `gemini-2.5-flash`, `tunedModels/x`, `publishers/google/models/x`, `projects/…`. */
+  /** As written in the URL: `gemini-2.5-flash`, `tunedModels/x`, `publishers/google/models/x`, `projects/…`. Of `chatCompletions`: empty, because it stands in the body. */
   model: string;
-  method: "generateContent" | "streamGenerateContent" | "embedContent" | "batchEmbedContents";
+  /** The last three: models of other publishers, on Vertex. */
+  method: GoogleMethod | "rawPredict" | "streamRawPredict" | "chatCompletions";
   /** `alt=sse`: a stream is answered as server-sent events, else as a JSON array. */
   sse: boolean;
 }
 
-const pattern = /^\/(?:v\d+[a-z]*\d*\/)?(.+):(generateContent|streamGenerateContent|embedContent|batchEmbedContents)$/;
+type GoogleMethod = "generateContent" | "streamGenerateContent" | "embedContent" | "batchEmbedContents";
+
+const pattern =
+  /^\/(?:v\d+[a-z]*\d*\/)?(.+):(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$/;
+/** The OpenAI form of Vertex, for models of all publishers. */
+const chatPattern = /\/endpoints\/openapi\/chat\/completions$/;
 
 /** A program calls a handful of URLs, each at every replay of every prompt. */
 const parsed = new Map<string, PromptTarget | undefined>();
 const maxParsed = 500;
 
-/** Recognises `…/models/{model}:generateContent` and its siblings by the path, whatever the host: proxies and emulators have their own. */
+/**
+ * Recognises `…/models/{model}:generateContent` and its siblings, `…/publishers/{publisher}/models/{model}:rawPredict` and `…/endpoints/openapi/chat/completions` by the path, whatever the
+ * host: proxies and emulators have their own.
+ */
 export function parsePromptUrl(url: string): PromptTarget | undefined {
   if (parsed.has(url)) return parsed.get(url);
   if (parsed.size >= maxParsed) parsed.clear();
@@ -28,13 +37,22 @@ export function parsePromptUrl(url: string): PromptTarget | undefined {
 const vertexModel = /(?:^|\/)((?:projects\/[^/]+\/(?:locations\/[^/]+\/)?)?(?:publishers\/[^/]+\/models\/[^/]+|endpoints\/[^/]+))$/;
 const geminiModel = /(?:^|\/)(?:models\/([^/]+)|(tunedModels\/[^/]+))$/;
 
+/** What every URL of a prompt has in it. */
+const hint = /Content|awPredict|chat\/completions/;
+/** A model of another publisher. `count-tokens` is none: by that name Anthropic's SDK counts. */
+const foreignModel = /(?:^|\/)publishers\/(?!google\/)[^/]+\/models\/(?!count-tokens$)[^/]+$/;
+
 function parse(url: string): PromptTarget | undefined {
   // Most URLs of a program are none; taking one apart costs more than this.
-  if (!url.includes("Content")) return undefined;
+  if (!hint.test(url)) return undefined;
   const parts = URL.parse(url);
-  const match = parts && pattern.exec(decodePath(parts.pathname));
+  const path = parts && decodePath(parts.pathname);
+  if (!path) return undefined;
+  if (chatPattern.test(path)) return { api: "vertex", model: "", method: "chatCompletions", sse: false };
+  const match = pattern.exec(path);
   if (!match) return undefined;
   const [, resource, method] = match as unknown as [string, string, PromptTarget["method"]];
+  if ((method === "rawPredict" || method === "streamRawPredict") && !foreignModel.test(resource)) return undefined;
   const sse = parts.searchParams.get("alt") === "sse";
   const vertex = vertexModel.exec(resource)?.[1];
   if (vertex !== undefined) return { api: "vertex", model: vertex, method, sse };

@@ -54,7 +54,7 @@ export class Providers {
 
   /** The default if it speaks this API, else the only one that does. */
   #speaking(api: PromptTarget["api"]): Provider | undefined {
-    const speaking = [...this.byName.values()].filter((provider) => provider.name === api);
+    const speaking = [...this.byName.values()].filter((provider) => (provider.api ?? provider.name) === api);
     return speaking.includes(this.default) ? this.default : speaking.length === 1 ? speaking[0] : undefined;
   }
 }

@@ -56,23 +56,27 @@ interface IdentifiedPrompt {
  * answers that they have, while equal prompts to two named providers are two.
  */
 export function identifyPrompt({ provider, model, method, text, options }: Prompt): IdentifiedPrompt {
-  // The tier is the lane's, and so is the model: neither belongs into a batch row.
-  const { serviceTier, model: _model, ...body } = parseBody(text);
+  // The tier is the lane's, and so is the model: neither belongs into a batch row. The rest of a raw body is its publisher's.
+  const { model: _model, ...given } = parseBody(text);
+  const { serviceTier, ...untiered } = given;
+  const isRaw = method === "rawPredict";
+  const body = isRaw ? given : untiered;
   const call: Lane = { provider: provider.name, model: provider.normalizeModel(model), method };
   const canonical = canonicalJson(body);
   const fingerprint = digest(`${namedProvider(options)}${call.model}:${method}\n${canonical}`);
   // Behind a "#" stands the count of a key that is asked more than once.
   const base = options.key === undefined ? fingerprint : `k:${options.key.replaceAll(/[%#]/g, encodeURIComponent)}`;
-  return { base, fingerprint, call, serviceTier, body, canonical };
+  return { base, fingerprint, call, serviceTier: isRaw ? undefined : serviceTier, body, canonical };
 }
 
 const namedProvider = ({ provider }: CallOptions): string => (provider === undefined ? "" : `${provider}\n`);
 
 /** Validates a prompt, sizes it and finds its lane. Throws what no retry can mend. */
 export function toRequest(prompt: Prompt, identified: IdentifiedPrompt, scope: RequestScope): NewRequest {
-  const { provider, method, options } = prompt;
+  const { provider, options } = prompt;
   const { body, canonical, fingerprint } = identified;
-  const tier = tierFor(method, options.tier ?? tierOf(identified.serviceTier) ?? scope.tier);
+  checkMethod(provider, identified.call, body);
+  const tier = tierFor(identified.call, options.tier ?? tierOf(identified.serviceTier) ?? scope.tier);
   const bytes = Buffer.byteLength(canonical);
   if (bytes > provider.limits.maxRequestBytes) {
     throw new GembatchError(
@@ -120,9 +124,50 @@ function tierOf(serviceTier: unknown): TierChoice | undefined {
   return word === "flex" || word === "standard" ? word : undefined;
 }
 
-/** Embeddings have no flex tier; jobs cost them the same. */
-function tierFor(method: Method, tier: TierChoice): TierChoice {
-  return method === "embedContent" && (tier === "flex" || tier === "auto") ? "batch" : tier;
+/** Embeddings have no flex tier; jobs cost them the same. Models of other publishers have jobs only, and what asks for a faster answer must not wait for one unawares. */
+function tierFor({ method, model }: Lane, tier: TierChoice): TierChoice {
+  switch (method) {
+    case "generateContent":
+      return tier;
+    case "embedContent":
+      return tier === "flex" || tier === "auto" ? "batch" : tier;
+    case "rawPredict":
+      if (tier === "batch" || tier === "auto") return "batch";
+      throw new GembatchError(
+        "request_refused",
+        `A request for ${model} cannot go at the ${tier} tier: models of other publishers are asked in batch jobs only.`,
+        {
+          hint: 'Say tier: "batch" for this prompt (or its chain), or leave the tier out.',
+        },
+      );
+  }
+}
+
+/** Throws `request_refused` for a call that its model does not take, and for streams of other publishers' models. */
+function checkMethod(provider: Provider, { model, method }: Lane, body: Readonly<Record<string, unknown>>): void {
+  const isForeign = provider.methodOf?.(model) === "rawPredict";
+  if (method === "rawPredict" && !isForeign) {
+    throw new GembatchError(
+      "request_refused",
+      `${model} is no model of another publisher at the provider "${provider.name}", so it takes no requests in the form of one.`,
+      {
+        hint: "Ask it by generateContent; models of other publishers, such as publishers/anthropic/models/…, are with vertex().",
+      },
+    );
+  }
+  if (method !== "rawPredict" && isForeign) {
+    throw new GembatchError("request_refused", `${model} takes requests in the form of its publisher, not ${method}.`, {
+      hint: "Submit a body of that form, or call its own URL on the context's fetch.",
+    });
+  }
+  if (method === "rawPredict" && body["stream"] === true) throw withoutStream(model);
+}
+
+/** A stream would have to be written in the events of each publisher. */
+export function withoutStream(model: string): GembatchError {
+  return new GembatchError("request_refused", `A request for ${model} cannot be streamed: its answer comes whole, from a batch job.`, {
+    hint: "Call it without streaming.",
+  });
 }
 
 /**

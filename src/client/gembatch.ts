@@ -1,4 +1,4 @@
-import type { EmbedContentResponse, GenerateContentResponse } from "@google/genai";
+import type { GenerateContentResponse } from "@google/genai";
 import type { ChainContext, TypedOptions } from "../chain/context.ts";
 import type { DefinitionOptions, HandlerOptions } from "../chain/definition.ts";
 import type { StandardSchemaV1 } from "../chain/standard-schema.ts";
@@ -21,14 +21,7 @@ import { Runs } from "./runs.ts";
 import { Session } from "./session.ts";
 import { SharedClock } from "./shared-clock.ts";
 import { readStats, type Stats } from "./stats.ts";
-import {
-  submit,
-  type EmbedContentRequest,
-  type GenerateContentRequest,
-  type Handler,
-  type HandlerFunction,
-  type SubmitOptions,
-} from "./submit.ts";
+import { submit, type Handler, type HandlerFunction, type SubmitOptions, type SubmitRequest } from "./submit.ts";
 import { systemClock, systemRandom } from "./system-clock.ts";
 import { WorkerHandle, type WorkerStartOptions } from "./worker-handle.ts";
 
@@ -109,7 +102,7 @@ export class Gembatch implements AsyncDisposable {
     fn: HandlerFunction<Params, TypedResponse<S>>,
     options: DefinitionOptions & TypedOptions<S>,
   ): Handler<Params>;
-  handler<Params = unknown, Response extends GenerateContentResponse | EmbedContentResponse = GenerateContentResponse>(
+  handler<Params = unknown, Response extends object = GenerateContentResponse>(
     name: string,
     fn: HandlerFunction<Params, Response>,
     options?: DefinitionOptions,
@@ -123,7 +116,7 @@ export class Gembatch implements AsyncDisposable {
    * of the turn: it happens if the turn commits, once.
    */
   submit<Params>(
-    request: GenerateContentRequest | EmbedContentRequest,
+    request: SubmitRequest,
     model: string,
     handler: Handler<Params> | string,
     ...rest: undefined extends Params ? [params?: Params, options?: SubmitOptions] : [params: Params, options?: SubmitOptions]

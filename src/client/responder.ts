@@ -1,13 +1,13 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { Models } from "@google/genai";
 import type { Providers } from "../chain/providers.ts";
-import type { Provider } from "../core/provider.ts";
+import type { Lane, Provider } from "../core/provider.ts";
 import type { ClaimedRun, RequestRecord, Store } from "../core/store.ts";
 import { createEmbeddings } from "./connect.ts";
 
 /**
  * Turns stored REST responses of submitted prompts into response objects of the official SDK, by letting the SDK of the provider that answered
- * "fetch" them.
+ * "fetch" them. Those of other publishers' models are given as they are: parsed JSON.
  */
 export function createResponder(providers: Providers, store: Store): (text: string, run: ClaimedRun) => Promise<unknown> {
   const stored = new AsyncLocalStorage<string>();
@@ -15,13 +15,18 @@ export function createResponder(providers: Providers, store: Store): (text: stri
   const modelsOf = modelsByProvider((provider) => provider.createModels(fetch));
   const embeddings = createEmbeddings(fetch);
   return async (text, run) => {
-    const body = JSON.parse(text) as { embedding?: unknown };
-    if (body.embedding !== undefined) {
-      return stored.run(JSON.stringify({ embeddings: [body.embedding] }), () =>
+    const body = JSON.parse(text) as Record<string, unknown>;
+    if (body["embedding"] !== undefined) {
+      return stored.run(JSON.stringify({ embeddings: [body["embedding"]] }), () =>
         embeddings.embedContent({ model: "stored", contents: "-" }),
       );
     }
-    const models = modelsOf(await answeredBy(providers, store, run));
+    const isGoogle = "candidates" in body || "promptFeedback" in body || "usageMetadata" in body;
+    // Only what may be another publisher's answer, or another provider's, is worth a look into the store.
+    const lane = isGoogle && providers.byName.size === 1 ? undefined : await laneOf(store, run);
+    if (!isGoogle && lane?.method === "rawPredict") return body;
+    // A provider that is not configured any more has left its answer, and the default can read it.
+    const models = modelsOf((lane && providers.byName.get(lane.provider)) ?? providers.default);
     // `automaticContinuation` would ask for the rest of a cut answer, and get the same one for ever.
     return stored.run(text, () => models.generateContent({ model: "stored", contents: "-", config: { automaticContinuation: false } }));
   };
@@ -37,9 +42,8 @@ export function modelsByProvider(create: (provider: Provider) => Models): (provi
   };
 }
 
-/** Whose lane the run's first request was in. One that is not configured any more has left its answer, and the default can read it. */
-async function answeredBy(providers: Providers, store: Store, run: ClaimedRun): Promise<Provider> {
-  if (providers.byName.size === 1) return providers.default;
+/** The lane of the run's first request. */
+async function laneOf(store: Store, run: ClaimedRun): Promise<Lane | undefined> {
   let first: RequestRecord | undefined;
   for (let cursor: string | undefined; ;) {
     const page = await store.listRequests({ run: run.id, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
@@ -47,5 +51,5 @@ async function answeredBy(providers: Providers, store: Store, run: ClaimedRun): 
     cursor = page.nextCursor;
     if (cursor === undefined) break;
   }
-  return (first && providers.byName.get(first.lane.provider)) ?? providers.default;
+  return first?.lane;
 }

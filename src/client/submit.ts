@@ -1,12 +1,4 @@
-import type {
-  Content,
-  EmbedContentResponse,
-  GenerateContentResponse,
-  GenerationConfig,
-  SafetySetting,
-  Tool,
-  ToolConfig,
-} from "@google/genai";
+import type { Content, GenerateContentResponse, GenerationConfig, SafetySetting, Tool, ToolConfig } from "@google/genai";
 import { checkCallOptions } from "../chain/call-options.ts";
 import type { CallOptions, ChainContext } from "../chain/context.ts";
 import type { Definition, Registry } from "../chain/definition.ts";
@@ -16,6 +8,7 @@ import { turnStorage } from "../chain/turn-scope.ts";
 import { timeOrderedId } from "../core/clock.ts";
 import { describe, GembatchError } from "../core/errors.ts";
 import { digest, toJson } from "../core/json.ts";
+import type { Method, Provider } from "../core/provider.ts";
 import type { NewRun } from "../core/store.ts";
 import { checkRunId } from "./chain.ts";
 import type { Session } from "./session.ts";
@@ -41,6 +34,20 @@ export interface EmbedContentRequest {
   outputDimensionality?: number;
 }
 
+/**
+ * The body of a model of another publisher on Vertex AI, in the form of its API: Anthropic's messages (`{ anthropic_version, max_tokens, messages }`), OpenAI's chat completions
+ * (`{ messages }`). It travels unchanged, but for `model`.
+ */
+export interface RawRequest {
+  messages: readonly unknown[];
+  contents?: never;
+  content?: never;
+  [field: string]: unknown;
+}
+
+/** What `submit` takes. */
+export type SubmitRequest = GenerateContentRequest | EmbedContentRequest | RawRequest;
+
 /** A registered handler; `submit` names it, the store keeps its name. */
 export interface Handler<Params> {
   readonly kind: "handler";
@@ -49,8 +56,11 @@ export interface Handler<Params> {
   readonly params?: (params: Params) => void;
 }
 
-/** Called once with a response and the params of its submit; what it submits and returns lands with it. */
-export type HandlerFunction<Params, Response extends GenerateContentResponse | EmbedContentResponse = GenerateContentResponse> = (
+/**
+ * Called once with a response and the params of its submit; what it submits and returns lands with it. `Response` is `EmbedContentResponse` for embeddings, and the JSON
+ * of the publisher's API for models of other publishers.
+ */
+export type HandlerFunction<Params, Response extends object = GenerateContentResponse> = (
   response: Response,
   params: Params,
   context: ChainContext,
@@ -64,7 +74,7 @@ export interface SubmitOptions extends CallOptions {
 /** Queues one prompt whose response goes to a handler; returns the id of its run. */
 export async function submit(
   session: Session,
-  request: GenerateContentRequest | EmbedContentRequest,
+  request: SubmitRequest,
   model: string,
   handler: Handler<never> | string,
   params: unknown,
@@ -76,13 +86,10 @@ export async function submit(
   checkCallOptions(callOptions);
   const definition = handlerDefinition(session.registry, handler);
   const turn = turnStorage.getStore()?.turn;
-  const prompt = {
-    provider: session.parts.providers.choose({ named: callOptions.provider, ofDefinition: definition.provider }),
-    model: checkModel(model),
-    method: methodOf(request),
-    text: toJson(typedRequest(definition, request), "The request"),
-    options: callOptions,
-  };
+  const provider = session.parts.providers.choose({ named: callOptions.provider, ofDefinition: definition.provider });
+  const method = methodOf(request, provider, checkModel(model));
+  const text = toJson(typedRequest(definition, request, method), "The request");
+  const prompt = { provider, model, method, text, options: callOptions };
   const identified = identifyPrompt(prompt);
   const prepared = toRequest(
     prompt,
@@ -116,10 +123,11 @@ export async function submit(
 }
 
 /** The request with the schema of its handler. */
-function typedRequest(definition: Definition, request: GenerateContentRequest | EmbedContentRequest): object {
-  if (!definition.typed) return request;
-  if ("contents" in request) return withRestSchema(request, definition.typed.schema);
-  throw new GembatchError("invalid_argument", `The handler "${definition.name}" has a schema, and an embedding is no JSON to validate.`, {
+function typedRequest({ typed, name }: Definition, request: SubmitRequest, method: Method): object {
+  if (!typed) return request;
+  if (method === "generateContent") return withRestSchema(request as GenerateContentRequest, typed.schema);
+  const why = method === "embedContent" ? "an embedding is no JSON to validate" : "answers of other publishers' models are not validated";
+  throw new GembatchError("invalid_argument", `The handler "${name}" has a schema, and ${why}.`, {
     hint: "Submit it to a handler without a schema.",
   });
 }
@@ -139,14 +147,22 @@ function handlerDefinition(registry: Registry, handler: Handler<never> | string)
   });
 }
 
-function methodOf(request: unknown): "generateContent" | "embedContent" {
-  if (typeof request === "object" && request !== null) {
-    if (Array.isArray((request as { contents?: unknown }).contents)) return "generateContent";
-    if (typeof (request as { content?: unknown }).content === "object") return "embedContent";
+function methodOf(request: unknown, provider: Provider, model: string): Method {
+  if (typeof request === "object" && request !== null && !Array.isArray(request)) {
+    const { contents, content, messages } = request as { contents?: unknown; content?: unknown; messages?: unknown };
+    // Whether it is of its publisher's form is for the provider to say.
+    if (provider.methodOf?.(provider.normalizeModel(model)) === "rawPredict" || (Array.isArray(messages) && contents === undefined))
+      return "rawPredict";
+    if (Array.isArray(contents)) return "generateContent";
+    if (typeof content === "object") return "embedContent";
   }
-  throw new GembatchError("invalid_argument", `A request needs "contents" (or "content" to embed), got ${describe(request)}.`, {
-    hint: 'The shortest: { contents: [{ role: "user", parts: [{ text: "…" }] }] }.',
-  });
+  throw new GembatchError(
+    "invalid_argument",
+    `A request needs "contents" (or "content" to embed, "messages" for models of other publishers), got ${describe(request)}.`,
+    {
+      hint: 'The shortest: { contents: [{ role: "user", parts: [{ text: "…" }] }] }.',
+    },
+  );
 }
 
 function checkModel(model: unknown): string {

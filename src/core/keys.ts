@@ -24,10 +24,6 @@ export function jobToken(storeId: string, batch: string): string {
 
 /** A lane as one word for logs, maps and lists: `gemini/gemini-2.5-flash:generateContent`, with its shape (`+a1b2`) and tier (`@flex`) behind it. */
 export function laneName(lane: Lane): string {
-  return `${laneCall(lane)}${lane.shape === undefined ? "" : `+${lane.shape}`}${lane.tier === undefined ? "" : `@${lane.tier}`}`;
-}
-
-/** What a lane calls, whatever tier and shape: a prompt keeps its key when it moves to another. */
-export function laneCall(lane: Lane): string {
-  return `${lane.provider}/${lane.model}:${lane.method}`;
+  const { provider, model, method, shape, tier } = lane;
+  return `${provider}/${model}:${method}${shape === undefined ? "" : `+${shape}`}${tier === undefined ? "" : `@${tier}`}`;
 }

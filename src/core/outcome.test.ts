@@ -1,12 +1,12 @@
 import { BlockedReason, FinishReason } from "@google/genai";
 import { describe, expect, it } from "vitest";
 import { outcomeOf, outcomeOfMissing } from "./outcome.ts";
-import type { ResultRow, RowError } from "./provider.ts";
+import type { Method, ResultRow, RowError } from "./provider.ts";
 
 /** What is done, in short: `deliver`, `fail`, or `2 then fail` for two more tries before it. The class is the error's code, if there is one. */
 type Expected = [action: string, code?: string];
 
-function act(row: ResultRow, method: "generateContent" | "embedContent" = "generateContent"): Expected {
+function act(row: ResultRow, method: Method = "generateContent"): Expected {
   const outcome = outcomeOf(row, method);
   switch (outcome.type) {
     case "deliver":
@@ -68,6 +68,7 @@ describe("a request without a row", () => {
   ])("%s is missing: two more tries", (_name, row) => {
     expect(act(row)).toEqual(["2 then fail", "request_missing"]);
     expect(act(row, "embedContent")).toEqual(["2 then fail", "request_missing"]);
+    expect(act(row, "rawPredict")).toEqual(["2 then fail", "request_missing"]);
   });
   it("quotes nothing of the line", () => {
     const outcome = outcomeOf({ key: "r1.1", problem: 'unexpected "Dear Mrs Smith, it is' }, "generateContent");
@@ -196,5 +197,24 @@ describe("an embedding", () => {
   });
   it("fails like any other row", () => {
     expect(act(failed(13), "embedContent")).toEqual(["3 then fail", "request_failed"]);
+  });
+});
+
+describe("an answer of another publisher's model", () => {
+  it.each<[string, unknown]>([
+    ["in Anthropic's form", { type: "message", content: [{ type: "text", text: "a" }], stop_reason: "end_turn" }],
+    ["that was cut", { type: "message", content: [], stop_reason: "max_tokens" }],
+    ["that was refused", { type: "message", content: [], stop_reason: "refusal" }],
+    ["in OpenAI's form", { choices: [{ message: { content: "a" }, finish_reason: "stop" }] }],
+    ["that was cut, there", { choices: [{ message: { content: "" }, finish_reason: "length" }] }],
+    ["that was filtered", { choices: [{ message: { content: null }, finish_reason: "content_filter" }] }],
+    ["that a later version may give", { finish_reason: "OTHER", candidates: [] }],
+  ])("%s is delivered as it is: it is billed", (_name, response) => {
+    expect(act(answered(response), "rawPredict")).toEqual(["deliver"]);
+  });
+  it("fails like any other row", () => {
+    expect(act(failed(13), "rawPredict")).toEqual(["3 then fail", "request_failed"]);
+    expect(act(failed(529), "rawPredict")).toEqual(["3 then fail", "request_failed"]);
+    expect(act(failed(400), "rawPredict")).toEqual(["fail", "request_failed, final"]);
   });
 });

@@ -24,7 +24,14 @@ const deliver: RowOutcome = { type: "deliver" };
 export function outcomeOf(row: ResultRow, method: Method): RowOutcome {
   if ("problem" in row) return outcomeOfMissing(row.problem);
   if (row.error) return outcomeOfError(row.error);
-  return method === "embedContent" ? outcomeOfEmbedding(row.response) : outcomeOfResponse(row.response);
+  switch (method) {
+    case "generateContent":
+      return outcomeOfResponse(row.response);
+    case "embedContent":
+      return outcomeOfEmbedding(row.response);
+    case "rawPredict":
+      return outcomeOfRaw(row.response);
+  }
 }
 
 // Rows without an answer ---------------------------------------------------------------------------------------------
@@ -122,6 +129,14 @@ function outcomeOfEmbedding(response: unknown): RowOutcome {
   const first: unknown = Array.isArray(embeddings) ? embeddings[0] : embedding;
   const values = isObject(first) ? first["values"] : undefined;
   return Array.isArray(values) && values.length > 0 ? deliver : retryThenDeliver(emptyRetries, "it has no embedding");
+}
+
+/**
+ * An answer of another publisher's API is the chain's to judge, also one that was cut or refused (`stop_reason`, `finish_reason`): it is billed, and the same prompt would mostly
+ * come to the same again.
+ */
+function outcomeOfRaw(response: unknown): RowOutcome {
+  return isObject(response) ? deliver : outcomeOfMissing("its response is not an object");
 }
 
 // Parts --------------------------------------------------------------------------------------------------------------

@@ -127,6 +127,8 @@ describe("models by name", () => {
     "gemini-3.1-pro-preview-customtools",
     "gemini-flash-latest",
     "GEMINI-2.5-FLASH",
+    "publishers/anthropic/models/claude-sonnet-4-5",
+    "publishers/meta/models/gemini-2.5-flash",
     "",
   ])("%s stays unknown, which is not 0", (model) => {
     expect(costOf(input, model, "batch", at)).toBeUndefined();
@@ -135,6 +137,7 @@ describe("models by name", () => {
 });
 
 describe("own prices", () => {
+  const claude = "publishers/anthropic/models/claude-sonnet-4-5";
   const own = (model: string, paid: number, over: Partial<Price> = {}): Price => ({ model, input: paid, cached: 0, output: 0, ...over });
 
   it.each<[string, Price[], string, number | undefined]>([
@@ -145,6 +148,12 @@ describe("own prices", () => {
     ["begin on their day", [own("gemini-2.5-flash", 9, { from: "2027-03-01" })], "gemini-2.5-flash", 0.3],
     ["add a model", [own("own-model", 7)], "own-model", 7],
     ["may name a prefix", [own("own-*", 7)], "own-model-8", 7],
+    ["of another publisher's model", [own(claude, 3)], claude, 3],
+    ["and of its versions", [own(claude, 3)], `${claude}@20250929`, 3],
+    ["but of no other", [own(claude, 3)], `${claude}-1`, undefined],
+    ["of a version before the model", [own(claude, 3), own(`${claude}@20250929`, 4)], `${claude}@20250929`, 4],
+    ["of all models of a publisher", [own("publishers/anthropic/models/*", 3)], claude, 3],
+    ["of anything that is left, other publishers' among it", [own("*", 3)], claude, 3],
     ["longest name first", [own("own-*", 7), own("own-model-*", 8)], "own-model-8", 8],
     ["a name before a prefix as long", [own("own-model*", 7), own("own-model", 8)], "own-model", 8],
     ["a prefix as long as the built-in name", [own("gemini-2.5-flash*", 9)], "gemini-2.5-flash", 9],
@@ -181,6 +190,9 @@ describe("own prices", () => {
     [[own("", 1)], /prices\[0\]\.model/],
     [[own("a*b", 1)], /prices\[0\]\.model/],
     [[own("models/gemini-2.5-flash", 1)], /prices\[0\]\.model/],
+    [[own("publishers/google/models/gemini-2.5-flash", 1)], /prices\[0\]\.model/],
+    [[own("anthropic/claude-sonnet-4-5", 1)], /prices\[0\]\.model .*publishers\/anthropic\/models/],
+    [[own("publishers/anthropic/*", 1)], /prices\[0\]\.model/],
     [[{ ...own("m", 1), model: 5 }], /prices\[0\]\.model/],
     [[own("m", 1, { from: "1.1.2027" })], /prices\[0\]\.from must be a day/],
     [[own("m", 1, { from: "2027-02-30" })], /prices\[0\]\.from/],
@@ -235,6 +247,10 @@ describe("outputLimitOf", () => {
     [{ generationConfig: null }, undefined],
     [{ generationConfig: [] }, undefined],
     [{ maxOutputTokens: 100 }, undefined],
+    [{ messages: [], max_tokens: 100 }, 100],
+    [{ messages: [], max_tokens: 100, n: 3 }, 300],
+    [{ messages: [], max_completion_tokens: "100", n: 0 }, 100],
+    [{ messages: [], max_tokens: 0 }, undefined],
   ])("%j allows %s", (body, limit) => {
     expect(outputLimitOf(body)).toBe(limit);
   });

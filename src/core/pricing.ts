@@ -12,7 +12,8 @@ import type { Usage } from "./usage.ts";
 export interface Price {
   /**
    * Model name, or a prefix of it that ends in `*`. A name stands for its versions too, if they have no entry of their own: `gemini-2.5-flash` is the price of
-   * `gemini-2.5-flash-001` and `gemini-2.5-flash-preview-09-2025`, but not of `gemini-2.5-flash-lite`.
+   * `gemini-2.5-flash-001` and `gemini-2.5-flash-preview-09-2025`, but not of `gemini-2.5-flash-lite`. Models of other publishers are named as in lanes:
+   * `publishers/anthropic/models/claude-sonnet-4-5`, which is the price of `…@20250929` as well.
    */
   model: string;
   input: number;
@@ -123,9 +124,12 @@ export function estimateUsd(request: EstimateInput, at: number, prices: readonly
 
 /**
  * The most output tokens that a generateContent body allows, for all its candidates: `maxOutputTokens` plus the `thinkingBudget`, if one is set. `undefined` if the body sets no limit.
- * Whether thinking counts into `maxOutputTokens` differs between models; the sum is on the safe side.
+ * Whether thinking counts into `maxOutputTokens` differs between models; the sum is on the safe side. Of a body in another publisher's form: `max_tokens` or `max_completion_tokens`, for
+ * all `n` choices; thinking counts into them.
  */
 export function outputLimitOf(body: Record<string, unknown>): number | undefined {
+  const ofPublisher = positive(body["max_tokens"] ?? body["max_completion_tokens"]);
+  if (ofPublisher !== undefined) return ofPublisher * (positive(body["n"]) ?? 1);
   const config = objectAt(body, "generationConfig", "generation_config");
   const limit = positive(config["maxOutputTokens"] ?? config["max_output_tokens"]);
   if (limit === undefined) return undefined;
@@ -172,6 +176,9 @@ function specificity({ model }: Price): number {
   return model.endsWith("*") ? model.length - 1 : model.length;
 }
 
+/** A name or the start of one, of Google's models without anything before it. A `*` alone is any. */
+const modelPattern = /^(?:publishers\/(?!google\/)[\w-]+\/models\/)?(?:[^*\s/]+\*?|\*)$/;
+
 const fields = ["model", "input", "audio", "cached", "output", "image", "from", "long"];
 const longFields = ["input", "cached", "output"];
 
@@ -179,8 +186,9 @@ function checkPrice(value: unknown, name: string): Price {
   if (!isObject(value)) throw invalid(name, "an object", value);
   refuseUnknown(value, fields, name);
   const { model, audio, image, from, long } = value;
-  if (typeof model !== "string" || !/^(?:[^*\s/]+\*?|\*)$/.test(model)) {
-    throw invalid(`${name}.model`, 'a model name such as "gemini-2.5-flash", or the start of one with a * behind it', model);
+  if (typeof model !== "string" || !modelPattern.test(model)) {
+    const wanted = 'a model name such as "gemini-2.5-flash" or "publishers/anthropic/models/…", or the start of one with a * behind it';
+    throw invalid(`${name}.model`, wanted, model);
   }
   if (from !== undefined && !isDay(from)) throw invalid(`${name}.from`, 'a day such as "2027-01-01"', from);
   if (long !== undefined && !isObject(long)) throw invalid(`${name}.long`, "an object", long);
@@ -238,9 +246,9 @@ function fits(name: string, model: string): boolean {
   return name.endsWith("*") ? model.startsWith(name.slice(0, -1)) : name === model || isVersionOf(name, model);
 }
 
-/** Whether the model is this one with `-preview`, `-001` or a date behind it. Variants such as `-lite` and `-image` are other models. */
+/** Whether the model is this one with `-preview`, `-001`, a date or `@version` behind it. Variants such as `-lite` and `-image` are other models. */
 function isVersionOf(name: string, model: string): boolean {
-  return model.startsWith(name) && /^(?:-preview)?(?:-\d{2}-(?:\d{2}|\d{4}))?(?:-\d{3})?$/.test(model.slice(name.length));
+  return model.startsWith(name) && /^(?:-preview)?(?:-\d{2}-(?:\d{2}|\d{4}))?(?:-\d{3})?(?:@[\w.-]+)?$/.test(model.slice(name.length));
 }
 
 function ratesOf(price: Price, promptTokens: number): LongPrice & { audio: number; image: number } {

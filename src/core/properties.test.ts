@@ -6,7 +6,7 @@ import { parseRowKey, rowKey } from "./keys.ts";
 import { outcomeOf } from "./outcome.ts";
 import { nextPollDelayMs } from "./polling.ts";
 import { costOf, defaultPrices } from "./pricing.ts";
-import type { ResultRow } from "./provider.ts";
+import type { Method, ResultRow } from "./provider.ts";
 import { usageOf } from "./usage.ts";
 
 const fixed = { seed: 20_261_122, numRuns: 300 };
@@ -66,7 +66,7 @@ describe("for any input", () => {
       fc.string().map((problem): ResultRow => ({ key: undefined, problem })),
     );
     fc.assert(
-      fc.property(row, fc.constantFrom("generateContent" as const, "embedContent" as const), (given, method) => {
+      fc.property(row, fc.constantFrom<Method>("generateContent", "embedContent", "rawPredict"), (given, method) => {
         const outcome = outcomeOf(given, method);
         if ("error" in outcome) {
           expect(outcome.error.message.length).toBeLessThan(500);

@@ -6,8 +6,11 @@
 import type { Models } from "@google/genai";
 import type { DirectTier, LaneTier } from "./tiers.ts";
 
-/** What a lane's requests call: the REST method behind the last colon of the URL. */
-export type Method = "generateContent" | "embedContent";
+/**
+ * What a lane's requests call: the REST method behind the last colon of the URL. `rawPredict`: a model of another publisher, whose requests and answers have the form of that
+ * publisher's API and are only carried.
+ */
+export type Method = "generateContent" | "embedContent" | "rawPredict";
 
 /** The queue of requests that may share a job. */
 export interface Lane {
@@ -147,12 +150,16 @@ export interface JobInput {
 export interface Provider {
   /** First part of every lane: `gemini`, `vertex`. */
   readonly name: string;
+  /** Whose REST API it speaks, for calls that come by URL. Absent: the one of its name. */
+  readonly api?: "gemini" | "vertex";
   readonly limits: ProviderLimits;
 
   /** The official SDK's `models` on this transport: its types, converters and getters are what a chain sees. */
   createModels(fetch: typeof globalThis.fetch): Models;
   /** The model's short form in lanes, from any form that users write (`models/x`, `publishers/google/models/x`). */
   normalizeModel(model: string): string;
+  /** `rawPredict` for a model of another publisher, given in the short form of lanes; nothing for all others. Pure and fast. Absent: there are none. */
+  methodOf?(model: string): Method | undefined;
 
   /**
    * Looks at a request before it is queued: pure and fast, no call. Throws a GembatchError `request_refused` for what its jobs can never take, with what to change; returns the

@@ -64,6 +64,12 @@ describe("auto", () => {
       "auto: 500 requests, more than the 8 that go to flex",
     ],
     ["embeddings", { method: "embedContent", breakerOpen: true }, "batch", "auto: 3 requests, and embeddings have no flex tier"],
+    [
+      "models of other publishers",
+      { method: "rawPredict", breakerOpen: true },
+      "batch",
+      "auto: 3 requests, and models of other publishers have no flex tier",
+    ],
   ])("%s", (_name, over, tier, reason) => {
     expect(decideAuto({ ...narrow, ...over })).toEqual({ tier, reason });
   });
@@ -91,6 +97,7 @@ describe("deadlines", () => {
     ["a flex call in flight is left alone", 10 * minute, { tier: "flex", batched: true }, 7 * minute],
     ["standard stays", -hour, { tier: "standard" }, undefined],
     ["standard stays, in flight", hour, { tier: "standard", batched: true }, undefined],
+    ["what only jobs answer stays", -hour, { method: "rawPredict", batchMs: Infinity }, undefined],
   ])("%s", (_name, leftMs, over, checkInMs) => {
     expect(decide(leftMs, over)).toEqual({ checkAt: checkInMs === undefined ? undefined : now + checkInMs });
   });

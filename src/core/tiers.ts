@@ -60,13 +60,14 @@ const companyMs = 60_000;
 
 /**
  * Where the requests of an `auto` queue go; `reason` is a sentence for people. Both tiers cost the same, so this is about time: few requests with nothing to join them go to flex, which answers in
- * minutes, and everything else to batch, which takes any number. Embeddings have no flex tier. While batch has stopped launching, joining its queue gains nothing, so few requests do not.
+ * minutes, and everything else to batch, which takes any number. Embeddings have no flex tier, models of other publishers nothing but jobs. While batch has stopped launching, joining its queue gains nothing, so few requests do not.
  */
 export function decideAuto(input: AutoInput): { tier: "batch" | "flex"; reason: string } {
   const requests = counted(input.queued, "request");
   const batch = (why: string) => ({ tier: "batch", reason: `auto: ${requests}, ${why}` }) as const;
   const flex = (why: string) => ({ tier: "flex", reason: `auto: ${requests} and ${why}` }) as const;
   if (input.method === "embedContent") return batch("and embeddings have no flex tier");
+  if (input.method === "rawPredict") return batch("and models of other publishers have no flex tier");
   if (input.queued > input.maxRequests) return batch(`more than the ${input.maxRequests} that go to flex`);
   if (input.breakerOpen) return flex("batch has stopped launching");
   if (input.batchQueued > 0) return batch(`which join ${input.batchQueued} more in the batch queue`);
@@ -95,7 +96,7 @@ export interface DeadlineInput {
   flexMs: number;
   /** How long a call at the standard tier takes. */
   standardMs: number;
-  /** Embeddings have no flex tier. Default `generateContent`. */
+  /** Embeddings have no flex tier, `rawPredict` has no direct tier at all. Default `generateContent`. */
   method?: Method;
 }
 
@@ -113,10 +114,11 @@ const standardSafety = 1.5;
 /**
  * What is done about a request so that its answer comes in time, at the least price: it stays with batch while a job can still make it, else goes to flex if flex can, else to standard. One whose
  * deadline has passed goes to standard at once. A flex call in flight is given up only when a standard call would just make it. A request moves at most twice: to flex, then to standard, and there it stays.
+ * One that only jobs can answer comes when it comes.
  */
 export function decideDeadline(input: DeadlineInput): DeadlineAnswer {
   const { tier } = input;
-  if (tier === "standard") return { checkAt: undefined };
+  if (tier === "standard" || input.method === "rawPredict") return { checkAt: undefined };
   const leftMs = input.deadlineAt - input.now;
   const stayMs = tier === "flex" ? (input.batched ? standardSafety * input.standardMs : input.flexMs) : batchSafety * input.batchMs;
   if (leftMs > 0 && leftMs > stayMs) return { checkAt: nextCheck(input, stayMs) };

@@ -11,6 +11,37 @@ describe("usageOf", () => {
     ).toEqual(usage({ promptTokens: 5, cachedTokens: 3, outputTokens: 238, thoughtTokens: 41 }));
     expect(usageOf({ embedding: {}, tokenCount: "7" })).toEqual(usage({ promptTokens: 7 }));
   });
+  it.each<[string, object, Partial<Usage>]>([
+    ["Anthropic's form", { input_tokens: 12, output_tokens: 34 }, { promptTokens: 12, outputTokens: 34 }],
+    [
+      "Anthropic's cache, which is beside the input",
+      { input_tokens: 12, cache_read_input_tokens: 100, cache_creation_input_tokens: 50, output_tokens: "34" },
+      { promptTokens: 162, cachedTokens: 100, outputTokens: 34 },
+    ],
+    ["no cache", { input_tokens: 12, cache_read_input_tokens: null, output_tokens: 0 }, { promptTokens: 12 }],
+    ["OpenAI's form", { prompt_tokens: 12, completion_tokens: 34, total_tokens: 46 }, { promptTokens: 12, outputTokens: 34 }],
+    [
+      "OpenAI's cache and thinking, which are within",
+      {
+        ...{ prompt_tokens: 120, prompt_tokens_details: { cached_tokens: 100 } },
+        ...{ completion_tokens: 34, completion_tokens_details: { reasoning_tokens: 30 } },
+      },
+      { promptTokens: 120, cachedTokens: 100, outputTokens: 4, thoughtTokens: 30 },
+    ],
+    [
+      "more thinking than output",
+      { completion_tokens: 3, completion_tokens_details: { reasoning_tokens: 30 }, prompt_tokens_details: null },
+      { thoughtTokens: 3 },
+    ],
+    ["nothing", {}, {}],
+  ])("reads %s", (_name, given, expected) => {
+    expect(usageOf({ usage: given })).toEqual(usage(expected));
+  });
+
+  it("takes the usage of Google's models first", () => {
+    expect(usageOf({ usageMetadata: { promptTokenCount: 1 }, usage: { input_tokens: 2 } })).toEqual(usage({ promptTokens: 1 }));
+  });
+
   it.each([
     undefined,
     null,
@@ -20,6 +51,9 @@ describe("usageOf", () => {
     {},
     { usageMetadata: null },
     { usageMetadata: "x" },
+    { usage: "x" },
+    { usage: [] },
+    { usage: { prompt_tokens: -5, completion_tokens: {} } },
     { usageMetadata: { promptTokenCount: -5 } },
   ])("counts nothing in %j", (response) => {
     expect(usageOf(response)).toEqual(noUsage);

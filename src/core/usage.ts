@@ -1,6 +1,7 @@
 /**
  * Tokens of one answer, read leniently: fields may be absent (they count as 0) and may be strings.
- * Source: `usageMetadata` of GenerateContentResponse; `promptTokenCount` includes the cached tokens.
+ * Source: `usageMetadata` of GenerateContentResponse, where `promptTokenCount` includes the cached tokens; `usage` of Anthropic's Messages API, where `input_tokens` does not;
+ * `usage` of OpenAI's chat completions, where `prompt_tokens` does.
  */
 export interface Usage {
   /** Input tokens, cached ones included. */
@@ -39,12 +40,17 @@ export function addUsage(a: Usage, b: Usage): Usage {
   };
 }
 
-/** The usage of a REST response of generateContent (`usageMetadata`, either letter case) or of an embedding row (`tokenCount`). */
+/**
+ * The usage of a REST response of generateContent (`usageMetadata`, either letter case), of an embedding row (`tokenCount`), or of another publisher's model (`usage`).
+ */
 export function usageOf(response: unknown): Usage {
   if (typeof response !== "object" || response === null) return { ...noUsage };
   const body = response as Record<string, unknown>;
-  const meta = (body["usageMetadata"] ?? body["usage_metadata"]) as Record<string, unknown> | undefined;
-  if (typeof meta !== "object" || meta === null) return { ...noUsage, promptTokens: count(body["tokenCount"] ?? body["token_count"]) };
+  const meta = objectOf(body["usageMetadata"] ?? body["usage_metadata"]);
+  if (!meta) {
+    const usage = objectOf(body["usage"]);
+    return usage ? usageOfPublisher(usage) : { ...noUsage, promptTokens: count(body["tokenCount"] ?? body["token_count"]) };
+  }
   return {
     promptTokens: count(meta["promptTokenCount"] ?? meta["prompt_token_count"]),
     cachedTokens: count(meta["cachedContentTokenCount"] ?? meta["cached_content_token_count"]),
@@ -58,6 +64,29 @@ export function usageOf(response: unknown): Usage {
     ),
     imageTokens: ofModality(meta["candidatesTokensDetails"] ?? meta["candidates_tokens_details"], "IMAGE"),
   };
+}
+
+/** `{input_tokens, cache_read_input_tokens, …}` of Anthropic, or `{prompt_tokens, prompt_tokens_details, …}` of OpenAI. */
+function usageOfPublisher(usage: Record<string, unknown>): Usage {
+  if ("input_tokens" in usage || "output_tokens" in usage) {
+    const cachedTokens = count(usage["cache_read_input_tokens"]);
+    // Three separate numbers there. What is written to the cache is input that was not read from it.
+    const promptTokens = count(usage["input_tokens"]) + count(usage["cache_creation_input_tokens"]) + cachedTokens;
+    return { ...noUsage, promptTokens, cachedTokens, outputTokens: count(usage["output_tokens"]) };
+  }
+  const completionTokens = count(usage["completion_tokens"]);
+  const thoughtTokens = Math.min(completionTokens, count(objectOf(usage["completion_tokens_details"])?.["reasoning_tokens"]));
+  return {
+    ...noUsage,
+    promptTokens: count(usage["prompt_tokens"]),
+    cachedTokens: count(objectOf(usage["prompt_tokens_details"])?.["cached_tokens"]),
+    outputTokens: completionTokens - thoughtTokens,
+    thoughtTokens,
+  };
+}
+
+function objectOf(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
 }
 
 /** Tokens of one modality in a list of `ModalityTokenCount`. */

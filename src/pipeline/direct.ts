@@ -21,6 +21,11 @@ export class DirectStage {
   #finished = false;
   #renewAt = 0;
 
+  /** Batches whose calls are being made. */
+  get active(): number {
+    return this.#active.size;
+  }
+
   /** Takes over a batch in hand and returns at once. */
   async take(context: PipelineContext, batch: BatchRecord): Promise<void> {
     const now = context.clock.now();

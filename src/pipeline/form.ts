@@ -244,10 +244,15 @@ function byUrgency(a: LaneActivity, b: LaneActivity): number {
 /** Calls wait for nobody: as many as the model's limit leaves room for. */
 function decideDirect(context: PipelineContext, lane: LaneActivity, batches: readonly BatchRecord[]): FlushDecision {
   if (lane.queued === 0) return { flush: false, reason: "empty", waitMs: undefined };
-  const inUse = batches.filter((batch) => laneName(batch.lane) === laneName(lane.lane)).reduce((sum, batch) => sum + openMembers(batch), 0);
+  const inUse = batches.filter((batch) => callName(batch.lane) === callName(lane.lane)).reduce((sum, batch) => sum + openMembers(batch), 0);
   const free = context.tiers.direct[lane.lane.tier as DirectTier].concurrency - inUse;
   if (free <= 0) return { flush: false, reason: "no_job_slot", waitMs: undefined };
   return { flush: true, reason: "full", limits: { ...oneGroup, requests: free } };
+}
+
+/** A lane's name without its shape: the limit is the model's, and calls of any shape count. */
+function callName({ shape: _shape, ...lane }: Lane): string {
+  return laneName(lane);
 }
 
 /** Fills a forming batch chunk by chunk until it is sealed. */

@@ -24,12 +24,17 @@ const cancelWaitMs = 15 * 60_000;
 export async function advancePoll(context: PipelineContext): Promise<StageResult> {
   const batches = await claimBatches(context, ["in_progress"], limit);
   if (batches.length === 0) return { worked: false };
-  for (const name of new Set(batches.map(({ lane }) => lane.provider))) {
-    const ofProvider = batches.filter(({ lane }) => lane.provider === name);
-    const jobs = await lookUp(context, ofProvider);
-    if (!jobs) continue;
-    await eachBatch(context, ofProvider, async (batch) => applyJob(context, batch, jobs.get(batch.job!)));
-  }
+  const names = new Set(batches.map(({ lane }) => lane.provider));
+  const looks = await Promise.allSettled(
+    [...names].map(async (name) => {
+      const ofProvider = batches.filter(({ lane }) => lane.provider === name);
+      const jobs = await lookUp(context, ofProvider);
+      if (jobs) await eachBatch(context, ofProvider, async (batch) => applyJob(context, batch, jobs.get(batch.job!)));
+    }),
+  );
+  // Only now: what the store does to the batches of one provider must not leave those of another in hand.
+  const failed = looks.find((look) => look.status === "rejected");
+  if (failed) throw failed.reason;
   return { worked: true };
 }
 

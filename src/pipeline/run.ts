@@ -95,7 +95,7 @@ export class RunStage {
     const { store, clock, worker } = this.#context;
     const limit = Math.min(claimSize, this.#policy.concurrency - this.#active.size);
     const chains = this.#context.chains();
-    if (limit <= 0 || chains.length === 0) return [];
+    if (limit <= 0 || chains.length === 0 || !this.#context.mayClaim()) return [];
     const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains });
     if (runs.length === 0) return [];
     const parked = runs.map((run) => this.#takeParked(run));

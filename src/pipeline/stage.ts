@@ -70,6 +70,8 @@ export interface PipelineContext {
   turnarounds: Turnarounds;
   /** Batches in hand that could not be given back, because the store failed: nobody else may take them before that is made good. */
   stranded: Map<string, BatchRecord>;
+  /** Whether this worker may take up anything new now: its lease is alive. */
+  mayClaim: () => boolean;
   /** Providers whose jobs this worker looks after now: polls, routes, sweeps. */
   roles: () => readonly string[];
   /** Whether this worker is the one that fills and sends the provider's batches, and makes its direct calls. */
@@ -110,17 +112,17 @@ export async function claimBatches(context: PipelineContext, states: BatchState[
     await updateBatch(context, batch, { dueAt: clock.now() });
     stranded.delete(batch.id);
   }
-  const sending = states.some((state) => unsent.includes(state));
+  const sending = states.some((state) => unsent.has(state));
   const providers = [...context.providers.keys()].filter((name) => (sending ? context.sends(name) : context.roles().includes(name)));
   return providers.length === 0 ? [] : store.claimBatches({ worker, now: clock.now(), providers, states, limit });
 }
 
 /** States of a batch that its sender takes on; the others are anybody's. */
-const unsent: readonly BatchState[] = ["forming", "sealed", "launching"];
+const unsent: ReadonlySet<BatchState> = new Set(["forming", "sealed", "launching"]);
 
 /** Whether this worker would claim the batch when it is due. */
 export function advances(context: PipelineContext, { state, lane }: Pick<BatchRecord, "state" | "lane">): boolean {
-  return unsent.includes(state) ? context.sends(lane.provider) : context.roles().includes(lane.provider);
+  return unsent.has(state) ? context.sends(lane.provider) : context.roles().includes(lane.provider);
 }
 
 /** Advances claimed batches side by side; a batch whose advance throws is given back with a backoff, the others go on. */

@@ -15,7 +15,13 @@ export interface Interceptor {
 }
 
 /** What a process does by itself, with nobody at the other end. */
-const local: ReadonlySet<string> = new Set<keyof Provider | keyof Store>(["createModels", "normalizeModel", "checkRequest", "onHint"]);
+const local: ReadonlySet<string> = new Set<keyof Provider | keyof Store>([
+  "createModels",
+  "normalizeModel",
+  "methodOf",
+  "checkRequest",
+  "onHint",
+]);
 /** What gives its answer piece by piece. */
 const streams: ReadonlySet<string> = new Set<keyof Provider>(["readResults"]);
 

@@ -8,7 +8,6 @@ import {
   type BatchRow,
   type JobInput,
   type Lane,
-  type Method,
   type Provider,
   ProviderError,
   type ProviderJob,
@@ -66,7 +65,11 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
   const models = setup.models ?? { generateContent: "gemini-2.5-flash", embedContent: "gemini-embedding-001" };
   const model = models.generateContent;
 
-  const check = (name: string, body: (context: Context, lane: Lane) => Promise<void>, method: Method = "generateContent"): void => {
+  const check = (
+    name: string,
+    body: (context: Context, lane: Lane) => Promise<void>,
+    method: keyof typeof models = "generateContent",
+  ): void => {
     it(name, async () => {
       const context = await setup.create();
       try {
@@ -120,7 +123,7 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
       expect(urls.map((url) => new URL(url).pathname.endsWith(`${model}:generateContent`))).toEqual([true]);
     });
 
-    for (const method of Object.keys(models) as Method[]) {
+    for (const method of Object.keys(models) as (keyof typeof models)[]) {
       check(
         `brings every row of ${method} back under its key`,
         async (context, lane) => {
@@ -288,7 +291,7 @@ export function testProvider({ describe, it, expect }: TestFunctions, setup: Pro
       expect(await fails(context.provider.cancelJob(name, open()))).toBe("missing");
     });
 
-    for (const method of Object.keys(models) as Method[]) {
+    for (const method of Object.keys(models) as (keyof typeof models)[]) {
       check(
         `answers a direct call of ${method} like a row`,
         async (context, lane) => {

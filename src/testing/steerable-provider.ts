@@ -6,6 +6,7 @@ import {
   type JobInput,
   type JobState,
   type Lane,
+  type Method,
   type Provider,
   type ProviderFailure,
   type ProviderJob,
@@ -14,7 +15,7 @@ import {
   type StagedInput,
 } from "../core/provider.ts";
 import { gemini } from "../providers/gemini/provider.ts";
-import { directFailures, promptText, repeat, textResponse, type Answer } from "./steerable-answers.ts";
+import { directFailures, foreignModel, promptText, repeat, responseOf, type Answer } from "./steerable-answers.ts";
 
 export { promptText, textResponse, type Answer } from "./steerable-answers.ts";
 
@@ -22,7 +23,10 @@ export interface SteerableProviderOptions {
   clock: Clock;
   /** Its name in lanes. Default `"gemini"`. */
   name?: string;
-  /** What a row of a job or a direct call (its `row.key` is empty) gets. Default: a text that repeats the last text of the prompt. */
+  /**
+   * What a row of a job or a direct call (its `row.key` is empty) gets. Default: a text that repeats the last text of the prompt. Models of other publishers answer in the form of their
+   * API.
+   */
   answer?: (prompt: string, row: BatchRow, lane: Lane) => Answer;
   /** Milliseconds from creation to end. Default one minute. */
   turnaroundMs?: number | ((job: SteerableJob) => number);
@@ -138,8 +142,13 @@ export class SteerableProvider implements Provider {
     return this.#official.createModels(fetch);
   }
 
+  /** Models of other publishers are taken, as on Vertex AI. */
   normalizeModel(model: string): string {
-    return this.#official.normalizeModel(model);
+    return foreignModel(model) ?? this.#official.normalizeModel(model);
+  }
+
+  methodOf(model: string): Method | undefined {
+    return foreignModel(model) === undefined ? undefined : "rawPredict";
   }
 
   checkRequest(call: Lane, body: Readonly<Record<string, unknown>>): { shape?: string } {
@@ -226,7 +235,7 @@ export class SteerableProvider implements Provider {
 
   #answer(row: BatchRow, lane: Lane): Exclude<Answer, string> {
     const answer = (this.#options.answer ?? repeat)(promptText(row.body), row, lane);
-    return typeof answer === "string" ? { response: textResponse(answer) } : answer;
+    return typeof answer === "string" ? { response: responseOf(answer, lane) } : answer;
   }
 
   async callNow(call: DirectCall): Promise<unknown> {

@@ -439,6 +439,21 @@ describe("what a provider says of a request before it is queued", () => {
     await kit.gembatch.close();
   });
 
+  it("lets prompts of different shapes share the limit of direct calls, and travel apart once they were shed", async () => {
+    const answer: SteerableProviderOptions["answer"] = (prompt, { key }) => (key === "" ? { error: { code: 8, message: "busy" } } : prompt);
+    const { kit, gemini } = pairKit({ gemini: { ...shapes, answer, callMs: 60_000 }, tiers: { flex: { concurrency: 1 } } });
+    const chain = kit.gembatch.chain("flex", async ({ models }, text: string) => (await models.generateContent(ask(text))).text, {
+      tier: "flex",
+    });
+    for (const text of ["a", "image b"]) await chain.start(text);
+    await kit.advance("50s");
+    expect(gemini.directCalls).toHaveLength(1);
+    await kit.run();
+    expect(new Set(prompts(gemini).map((rows) => rows.join()))).toEqual(new Set(["a", "image b"]));
+    expect(new Set(gemini.jobs.map(({ lane }) => lane.shape))).toEqual(new Set(["img", undefined]));
+    await kit.gembatch.close();
+  });
+
   it("reaches whoever asked, and nothing is queued", async () => {
     const { kit, gemini } = pairKit({ gemini: shapes });
     const chain = kit.gembatch.chain("refused", async ({ models }, text: string) => (await models.generateContent(ask(text))).text);

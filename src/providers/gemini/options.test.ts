@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { GembatchError } from "../../core/errors.ts";
 import { ProviderError } from "../../core/provider.ts";
+import { startEmulator } from "../../emulator.ts";
 import { gemini } from "./provider.ts";
 
 afterEach(() => {
@@ -79,6 +80,35 @@ describe("options", () => {
     await gemini({ ...options, fetch }).getJobs(["batches/a"], new AbortController().signal);
     expect(seen).toEqual([["http://env.example/prefix/v1beta/batches/a", key]]);
   });
+
+  it.each([
+    [undefined, {}, "batch.inputConfig.fileName"],
+    ["inline", {}, "batch.inputConfig.requests"],
+    ["inline", { mode: "file" as const }, "batch.inputConfig.fileName"],
+  ])("takes the mode %s of the environment with %j", async (mode, options, carrier) => {
+    vi.stubEnv("GEMBATCH_GEMINI_MODE", mode);
+    await using emulator = await startEmulator({ turnaround: 60_000 });
+    const bodies: object[] = [];
+    const fetch: typeof globalThis.fetch = async (url, init) => {
+      if (String(url).includes(":batch")) bodies.push(JSON.parse(String(init?.body)) as object);
+      return globalThis.fetch(url, init);
+    };
+    const provider = gemini({ ...options, apiKey: "k", baseUrl: emulator.url, fetch });
+    const lane = { provider: "gemini", model: "gemini-2.5-flash", method: "generateContent" } as const;
+    const rows = async function* () {
+      yield { key: "r1.1", body: '{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}' };
+    };
+    const input = { token: "gb-1", lane, requestCount: 1, bytes: 60, rows };
+    const { signal } = new AbortController();
+    await provider.createJob(input, await provider.stageInput(input, signal), { signal, beforeSend: async () => true });
+    expect(bodies).toHaveLength(1);
+    expect(bodies[0]).toHaveProperty(carrier);
+  });
+
+  it("refuses a mode of the environment that there is not", () => {
+    vi.stubEnv("GEMBATCH_GEMINI_MODE", "table");
+    expect(refusal({}).message).toMatch(/GEMBATCH_GEMINI_MODE must be one of "file", "inline"/);
+  });
 });
 
 describe("models of the SDK", () => {
@@ -136,6 +166,19 @@ describe("names of models", () => {
     undefined as never,
   ])("refuses %j", (model) => {
     expect(() => gemini().normalizeModel(model)).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+  });
+
+  it.each([
+    "anthropic/claude-sonnet-4-5@20250929",
+    "publishers/anthropic/models/claude-sonnet-4-5@20250929",
+    "projects/p/locations/us-east5/publishers/meta/models/llama-4-maverick-maas",
+    "gpt-oss-120b-maas",
+  ])("says that %s is another publisher's, and who has it", (model) => {
+    const refusal = {
+      message: expect.stringContaining("a model of another publisher") as string,
+      hint: expect.stringContaining("vertex()") as string,
+    };
+    expect(() => gemini().normalizeModel(model)).toThrow(expect.objectContaining(refusal));
   });
 });
 

@@ -28,7 +28,7 @@ export interface GeminiOptions {
   baseUrl?: string;
   /** Default `"v1beta"`: what batch jobs are documented and recorded on. The SDK's own default is `v1`. */
   apiVersion?: string;
-  /** How rows travel: in an uploaded file, or in the create call when it stays below 20,000,000 bytes. Default `"file"`. */
+  /** How rows travel: in an uploaded file, or in the create call when it stays below 20,000,000 bytes. Default: `GEMBATCH_GEMINI_MODE`, else `"file"`. */
   mode?: "file" | "inline";
   /** Single limits, over the published ones. */
   limits?: GeminiLimits;
@@ -95,6 +95,7 @@ const known = [
   ],
 ];
 const knownTimeouts = ["call", "create", "upload"];
+const modes = ["file", "inline"];
 
 /** Checks the options and fills in defaults. Throws `invalid_option`. */
 export function resolveOptions(options: GeminiOptions): Settings {
@@ -102,7 +103,9 @@ export function resolveOptions(options: GeminiOptions): Settings {
   checkNames(options.timeout ?? {}, knownTimeouts, "gemini({ timeout })");
   if (options.webhook !== undefined) checkNames(options.webhook, ["uri"], "gemini({ webhook })");
   for (const name of ["apiKey", "baseUrl", "apiVersion", "name", "tempDir"] as const) checkText(name, options[name]);
-  checkOneOf("mode", options.mode, ["file", "inline"]);
+  checkOneOf("mode", options.mode, modes);
+  const modeOfEnv = fromEnv("GEMBATCH_GEMINI_MODE");
+  checkOneOf("mode from GEMBATCH_GEMINI_MODE", modeOfEnv, modes);
   checkOneOf("quotaTier", options.quotaTier, [1, 2, 3]);
   checkFetch(options.fetch);
   const { apiKey, fetch } = options;
@@ -111,7 +114,7 @@ export function resolveOptions(options: GeminiOptions): Settings {
     name: options.name ?? "gemini",
     baseUrl: toBaseUrl("baseUrl", options.baseUrl ?? fromEnv("GOOGLE_GEMINI_BASE_URL") ?? "https://generativelanguage.googleapis.com"),
     apiVersion: options.apiVersion ?? "v1beta",
-    mode: options.mode ?? "file",
+    mode: options.mode ?? (modeOfEnv as GeminiOptions["mode"]) ?? "file",
     limits: resolveLimits(options.limits ?? {}, options.quotaTier ?? 1),
     timeoutMs: {
       call: parseDuration(options.timeout?.call ?? "1m", "timeout.call"),

@@ -22,6 +22,7 @@ export function gemini(options: GeminiOptions = {}): Provider {
   const client = createClient(settings);
   return {
     name: settings.name,
+    api: "gemini",
     limits: settings.limits,
     createModels: (fetch) => createModels(settings, fetch),
     normalizeModel,

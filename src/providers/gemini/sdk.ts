@@ -32,15 +32,22 @@ export function createModels(settings: Settings, fetch: typeof globalThis.fetch)
   return shortenPromptTransport(models, (path) => base + path, fetch);
 }
 
+/** Of another publisher, in any form: Vertex AI has them, this API has not. */
+const foreignModel = /(?:^|\/)publishers\/(?!google\/)|^(?!(?:google|models|tunedModels|projects|publishers)\/)[\w-]+\/[^/]+$|-maas$/;
 const googleModel = /^(?:(?:projects\/[^/]+\/(?:locations\/[^/]+\/)?)?publishers\/google\/models\/|google\/|models\/)?([\w.@-]+)$/;
 
 /**
  * `gemini-2.5-flash` from any form that users write: `models/…`, `google/…`, `publishers/google/models/…`,
- * `projects/…/publishers/google/models/…`. `tunedModels/…` stays. Throws `invalid_argument` for anything else.
+ * `projects/…/publishers/google/models/…`. `tunedModels/…` stays. Throws `invalid_argument` for anything else, models of other publishers among it.
  */
 export function normalizeModel(model: string): string {
   const text = typeof model === "string" ? model.trim() : "";
   if (/^tunedModels\/[\w.-]+$/.test(text) && !text.includes("..")) return text;
+  if (foreignModel.test(text)) {
+    throw new GembatchError("invalid_argument", `${describe(model)} is a model of another publisher, which the Gemini API does not have.`, {
+      hint: 'Such models are with Vertex AI: configure vertex(), and name it for this prompt or its chain ({ provider: "vertex" }) unless it is the first provider.',
+    });
+  }
   const name = googleModel.exec(text)?.[1];
   if (name !== undefined && !name.includes("..")) return name;
   if (text === "")

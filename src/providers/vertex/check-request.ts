@@ -5,7 +5,7 @@
  */
 import { GembatchError } from "../../core/errors.ts";
 import type { Lane } from "../../core/provider.ts";
-import { isDirect } from "../../core/tiers.ts";
+import { atTier, isDirect } from "../../core/tiers.ts";
 import type { JsonObject } from "../shared/json.ts";
 import { type Finding, lintRow, withoutEmpty } from "./lint.ts";
 import { type Family, familyOf } from "./models.ts";
@@ -13,12 +13,15 @@ import type { Settings } from "./options.ts";
 
 /** The shape of lanes whose rows go through tables: a JSON column takes any form. */
 export const tableShape = "json";
+/** The shape of flex calls that no job would take. */
+const refusedShape = "refused";
 
 /**
  * Throws `request_refused` for what no job on Vertex AI takes (cached content), and, without a dataset, for what the importer of JSON Lines cannot take. Returns the shape of
- * its lane: `json` for rows that need a table, a digest for those that only fit with their like, none for all others. Direct calls take everything.
+ * its lane: `json` for rows that need a table, a digest for those that only fit with their like, none for all others. Direct calls take everything; flex ones have their shape, because those that are shed go into jobs.
  */
 export function checkRequest(settings: Settings, call: Lane, body: Readonly<JsonObject>): { shape?: string } {
+  if (call.tier === "flex") return shapeOfFlex(settings, call, body);
   if (isDirect(call)) return {};
   const family = familyOf(call.model);
   if (family !== "google") {
@@ -41,6 +44,16 @@ export function checkRequest(settings: Settings, call: Lane, body: Readonly<Json
   if (settings.dataset) return finding || shape !== undefined ? { shape: tableShape } : {};
   if (finding) throw cannotImport(call.model, finding);
   return shape === undefined ? {} : { shape };
+}
+
+/** A flex call takes everything; one that is shed goes into a job. There, rows that none takes keep to themselves. */
+function shapeOfFlex(settings: Settings, call: Lane, body: Readonly<JsonObject>): { shape?: string } {
+  try {
+    return checkRequest(settings, atTier(call, "batch"), body);
+  } catch (thrown) {
+    if (GembatchError.is(thrown)) return { shape: refusedShape };
+    throw thrown;
+  }
 }
 
 /** Embeddings have a JSON Lines form and no tables (docs.cloud.google.com, "Get batch embeddings inferences"). */

@@ -10,7 +10,7 @@ import { createJob } from "./create.ts";
 import { callNow } from "./direct.ts";
 import { readResults } from "./download.ts";
 import { cancelJob, deleteJob, findJobs, getJobs } from "./jobs.ts";
-import { normalizeModel } from "./models.ts";
+import { familyOf, normalizeModel } from "./models.ts";
 import { resolveOptions, type VertexOptions } from "./options.ts";
 import { createModels } from "./sdk.ts";
 import { discardInput, stageInput } from "./upload.ts";
@@ -24,9 +24,11 @@ export function vertex(options: VertexOptions = {}): Provider {
   const client = createClient(settings);
   return {
     name: settings.name,
+    api: "vertex",
     limits: settings.limits,
     createModels: (fetch) => createModels(settings, fetch),
     normalizeModel,
+    methodOf: (model) => (familyOf(model) === "google" ? undefined : "rawPredict"),
     checkRequest: (call, body) => checkRequest(settings, call, body),
     stageInput: (input, signal) => stageInput(client, input, signal),
     createJob: (input, staged, sending) => createJob(client, input, staged, sending),

@@ -5,17 +5,23 @@ export type Column = "int2[]" | "int4[]" | "int8[]" | "float8[]" | "text[]";
 
 export function toArray(type: Column, values: readonly (number | string | null | undefined)[]): string {
   if (type === "text[]") return textArray(values as readonly (string | null | undefined)[]);
-  return numberArray(type === "float8[]" ? values : values.map(whole));
+  return numberArray(values, type !== "float8[]");
+}
+
+/** One value of each row. */
+export function column<R>(type: Column, rows: readonly R[], pick: (row: R) => number | string | null | undefined): string {
+  return toArray(type, rows.map(pick));
 }
 
 /** Instants may have fractions of a millisecond; nothing is ever due before its time. */
 export const whole = <T>(value: T): T | number => (typeof value === "number" && !Number.isInteger(value) ? Math.ceil(value) : value);
 
-function numberArray(values: readonly (number | string | null | undefined)[]): string {
+function numberArray(values: readonly (number | string | null | undefined)[], isWhole: boolean): string {
   let text = "{";
   for (let i = 0; i < values.length; i += 1) {
     if (i > 0) text += ",";
-    text += values[i] ?? "NULL";
+    const value = values[i];
+    text += value === null || value === undefined ? "NULL" : isWhole ? whole(value) : value;
   }
   return `${text}}`;
 }

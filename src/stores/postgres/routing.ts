@@ -4,7 +4,7 @@ import { atTier, isDirect } from "../../core/tiers.ts";
 import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
 import { type Bill, billOf, noBill } from "../money.ts";
 import type { BatchRow } from "../records.ts";
-import { toArray } from "./arrays.ts";
+import { column } from "./arrays.ts";
 import { batchInHand, openMembers } from "./batches.ts";
 import { type Answer, chargeEntry, chargeRun, errorText, isOver, settleEntry } from "./entries.ts";
 import { enqueue } from "./queue.ts";
@@ -87,12 +87,7 @@ async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleR
   if (candidates.length === 0) return done;
   const read = await unit.sql.rows<[number, number, number, number, number | null]>(
     `SELECT no, batch, state, attempt, estimate FROM gb.entries WHERE no = ANY($1::int8[]) AND check_at IS NULL AND shared IS NULL`,
-    [
-      toArray(
-        "int8[]",
-        candidates.map(({ no }) => no),
-      ),
-    ],
+    [column("int8[]", candidates, ({ no }) => no)],
   );
   const members = new Map(read.map(([no, of, state, attempt, estimate]) => [no, { of, state, attempt, estimate }]));
   const quick = candidates.flatMap(({ row, no, result }) => {
@@ -105,26 +100,11 @@ async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleR
   // In the order in which everybody locks.
   quick.sort((a, b) => a.no - b.no);
   const woken = await unit.sql.rows<[number, number, number]>(wakeUp, [
-    toArray(
-      "int8[]",
-      quick.map(({ no }) => runOf(no)),
-    ),
-    toArray(
-      "float8[]",
-      quick.map(({ bill }) => bill.usd),
-    ),
-    toArray(
-      "float8[]",
-      quick.map(({ bill }) => bill.standardUsd),
-    ),
-    toArray(
-      "int4[]",
-      quick.map(({ bill }) => bill.unpriced),
-    ),
-    toArray(
-      "float8[]",
-      quick.map(({ released }) => released),
-    ),
+    column("int8[]", quick, ({ no }) => runOf(no)),
+    column("float8[]", quick, ({ bill }) => bill.usd),
+    column("float8[]", quick, ({ bill }) => bill.standardUsd),
+    column("int4[]", quick, ({ bill }) => bill.unpriced),
+    column("float8[]", quick, ({ released }) => released),
   ]);
   const runs = new Map(woken.map(([no, seq, chain]) => [no, { seq, chain }]));
   const settled: { no: number; state: number; seq: number; answer: number; bill: Bill }[] = [];
@@ -143,34 +123,13 @@ async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleR
   }
   if (settled.length === 0) return done;
   await unit.sql.run(settleMembers, [
-    toArray(
-      "int8[]",
-      settled.map(({ no }) => no),
-    ),
-    toArray(
-      "int2[]",
-      settled.map(({ state }) => state),
-    ),
-    toArray(
-      "int4[]",
-      settled.map(({ seq }) => seq),
-    ),
-    toArray(
-      "int8[]",
-      settled.map(({ answer }) => answer),
-    ),
-    toArray(
-      "float8[]",
-      settled.map(({ bill }) => bill.usd),
-    ),
-    toArray(
-      "float8[]",
-      settled.map(({ bill }) => bill.standardUsd),
-    ),
-    toArray(
-      "int4[]",
-      settled.map(({ bill }) => bill.unpriced),
-    ),
+    column("int8[]", settled, ({ no }) => no),
+    column("int2[]", settled, ({ state }) => state),
+    column("int4[]", settled, ({ seq }) => seq),
+    column("int8[]", settled, ({ answer }) => answer),
+    column("float8[]", settled, ({ bill }) => bill.usd),
+    column("float8[]", settled, ({ bill }) => bill.standardUsd),
+    column("int4[]", settled, ({ bill }) => bill.unpriced),
   ]);
   return done;
 }

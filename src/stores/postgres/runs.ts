@@ -2,7 +2,7 @@ import type { SerializedError } from "../../core/errors.ts";
 import type { ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
 import { toUsd } from "../money.ts";
-import { toArray } from "./arrays.ts";
+import { column, toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 import { Conflict } from "./errors.ts";
 import { type Answer, errorText, settleEntry, settleParent } from "./entries.ts";
@@ -15,9 +15,11 @@ import type { RunRow, Unit } from "./unit.ts";
 
 export async function startRuns(unit: Unit, { now, runs }: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
   const places = await reserve(unit, runs);
+  // Only of runs that begin now: a key that nobody uses would stay for ever.
+  const begun = runs.filter(({ id }) => places.free.has(id));
   await lockKeys(
     unit,
-    runs.flatMap(({ request }) => request?.request?.cache ?? []),
+    begun.flatMap(({ request }) => request?.request?.cache ?? []),
   );
   const outcomes: StartOutcome[] = [];
   for (const run of runs) {
@@ -51,22 +53,10 @@ export async function reserve(unit: Unit, runs: readonly NewRun[]): Promise<Plac
       `INSERT INTO gb.run_inputs (no, id, fingerprint, input) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
        ON CONFLICT (id) DO NOTHING RETURNING no, id`,
       [
-        toArray(
-          "int8[]",
-          part.map(({ id }) => numberOf.get(id)),
-        ),
-        toArray(
-          "text[]",
-          part.map(({ id }) => id),
-        ),
-        toArray(
-          "text[]",
-          part.map(({ fingerprint }) => fingerprint),
-        ),
-        toArray(
-          "text[]",
-          part.map(({ input }) => input),
-        ),
+        column("int8[]", part, ({ id }) => numberOf.get(id)),
+        column("text[]", part, ({ id }) => id),
+        column("text[]", part, ({ fingerprint }) => fingerprint),
+        column("text[]", part, ({ input }) => input),
       ],
     );
     for (const [no, id] of added) places.free.set(id, no);
@@ -314,14 +304,8 @@ export async function loadHistory(
   const histories = new Map<number, Entry[]>(wanted.map(({ no }) => [no, []]));
   if (wanted.length > 0) {
     const rows = await sql.rows<HistoryRow>(history, [
-      toArray(
-        "int8[]",
-        wanted.map(({ no }) => no),
-      ),
-      toArray(
-        "int4[]",
-        wanted.map(({ since }) => since),
-      ),
+      column("int8[]", wanted, ({ no }) => no),
+      column("int4[]", wanted, ({ since }) => since),
     ]);
     for (const [run, no, key, kind, fingerprint, seq, value, error] of rows) {
       histories.get(run)?.push({

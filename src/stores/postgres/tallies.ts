@@ -1,6 +1,6 @@
 import { noUsage, type Usage } from "../../core/usage.ts";
 import type { Bill } from "../money.ts";
-import { toArray } from "./arrays.ts";
+import { column } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 
 /** What a request weighs in the counters of its lane. */
@@ -91,43 +91,20 @@ export class Tallies {
       await sql.run(
         `INSERT INTO gb.tallies (no, slot, count) SELECT u.no, $1, u.count FROM unnest($2::int2[], $3::int8[]) AS u(no, count)
          ON CONFLICT (no, slot) DO UPDATE SET count = tallies.count + excluded.count`,
-        [
-          slot,
-          toArray(
-            "int2[]",
-            counts.map(([no]) => no),
-          ),
-          toArray(
-            "int8[]",
-            counts.map(([, by]) => by),
-          ),
-        ],
+        [slot, column("int2[]", counts, ([no]) => no), column("int8[]", counts, ([, by]) => by)],
       );
     }
     const lanes = [...this.#lanes].filter(([, change]) => queueColumns.some((name) => change[name] !== 0)).toSorted(([a], [b]) => a - b);
     if (lanes.length > 0) {
       await sql.run(flushLanes, [
         slot,
-        toArray(
-          "int4[]",
-          lanes.map(([no]) => no),
-        ),
-        ...queueColumns.map((name) =>
-          toArray(
-            name === "usd" ? "float8[]" : "int8[]",
-            lanes.map(([, change]) => change[name]),
-          ),
-        ),
+        column("int4[]", lanes, ([no]) => no),
+        ...queueColumns.map((name) => column(name === "usd" ? "float8[]" : "int8[]", lanes, ([, change]) => change[name])),
       ]);
     }
     const spend = [...this.#spend.values()].toSorted((a, b) => a.day - b.day || a.chain - b.chain || a.lane - b.lane);
     if (spend.length > 0) {
-      const column = (name: keyof SpendChange) =>
-        toArray(
-          "float8[]",
-          spend.map((change) => change[name]),
-        );
-      await sql.run(flushSpend, [slot, ...spendKeys.map(column)]);
+      await sql.run(flushSpend, [slot, ...spendKeys.map((name) => column("float8[]", spend, (change) => change[name]))]);
     }
   }
 

@@ -1,7 +1,7 @@
 import type { CommitResult, NewRun, TurnCommit } from "../../core/store.ts";
 import { entryNo, RUN, runStates } from "../codes.ts";
 import { noBill } from "../money.ts";
-import { toArray } from "./arrays.ts";
+import { column, toArray } from "./arrays.ts";
 import { chargeRun, errorText } from "./entries.ts";
 import { type Fate, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { addNotes, cancelled, endRun, findEntry, type Places, reserve, startRun } from "./runs.ts";
@@ -28,10 +28,15 @@ export async function commitTurns(
   });
   const starts = turns.flatMap((turn, i): readonly NewRun[] => (inHand[i] === undefined || inHand[i].cancel === 1 ? [] : turn.starts));
   const places = await reserve(unit, starts);
-  const added = turns.flatMap((turn, i) => (inHand[i] === undefined || inHand[i].cancel === 1 ? [] : turn.entries));
+  // Of what is really added: a key that nobody uses would stay for ever.
+  const added = turns.flatMap((turn, i) => {
+    const run = inHand[i];
+    return run === undefined || run.cancel === 1 ? [] : turn.entries.slice(Math.max(0, run.entries - turn.firstNo));
+  });
+  const first = starts.flatMap(({ id, request }) => (places.free.has(id) ? (request ?? []) : []));
   await lockKeys(
     unit,
-    [...added, ...starts.map((start) => start.request)].flatMap((entry) => entry?.request?.cache ?? []),
+    [...added, ...first].flatMap(({ request }) => request?.cache ?? []),
   );
   const results: CommitResult[] = [];
   for (const [i, turn] of turns.entries()) {
@@ -73,9 +78,9 @@ async function lockRuns(unit: Unit, turns: readonly TurnCommit[], numbers: Reado
 const quickUpdate = `
   UPDATE gb.runs r SET
     state = u.state, worker = CASE WHEN u.state = 1 THEN r.worker END, seq = r.seq + u.settled, entries = r.entries + u.added,
-    open = r.open + u.added - u.settled, attempts = 0, code = u.code, reserved = r.reserved + u.reserved
-  FROM unnest($2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::float8[], $9::int2[], $10::text[])
-    AS u(no, epoch, seen, first_no, settled, added, reserved, state, code)
+    open = r.open + u.added - u.settled, attempts = 0, code = $2, reserved = r.reserved + u.reserved
+  FROM unnest($3::int8[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::int4[], $9::float8[], $10::int2[])
+    AS u(no, epoch, seen, first_no, settled, added, reserved, state)
   WHERE r.no = u.no AND CASE
     WHEN r.state = 1 AND r.epoch = u.epoch AND r.worker = $1 AND r.seq = u.seen AND r.entries = u.first_no AND r.cancel = 0
       THEN u.state = 1 OR r.open + u.added - u.settled > 0
@@ -108,46 +113,23 @@ async function commitQuickly(
   });
   if (quick.length === 0) return done;
   quick.sort((a, b) => a.no - b.no);
-  const updated = await unit.sql.rows<[number]>(quickUpdate, [
-    worker,
-    toArray(
-      "int8[]",
-      quick.map(({ no }) => no),
-    ),
-    toArray(
-      "int4[]",
-      quick.map(({ turn }) => turn.epoch),
-    ),
-    toArray(
-      "int4[]",
-      quick.map(({ turn }) => turn.seen),
-    ),
-    toArray(
-      "int4[]",
-      quick.map(({ turn }) => turn.firstNo),
-    ),
-    toArray(
-      "int4[]",
-      quick.map(({ settled }) => settled),
-    ),
-    toArray(
-      "int4[]",
-      quick.map(({ turn }) => turn.entries.length),
-    ),
-    toArray(
-      "float8[]",
-      quick.map(({ reserved }) => reserved),
-    ),
-    toArray(
-      "int2[]",
-      quick.map(({ state }) => state),
-    ),
-    toArray(
-      "text[]",
-      quick.map(({ turn }) => turn.code),
-    ),
-  ]);
-  const right = new Set(updated.map(([no]) => no));
+  const right = new Set<number>();
+  // The same code executed nearly all of them.
+  for (const [code, group] of Map.groupBy(quick, ({ turn }) => turn.code)) {
+    const updated = await unit.sql.rows<[number]>(quickUpdate, [
+      worker,
+      code,
+      column("int8[]", group, ({ no }) => no),
+      column("int4[]", group, ({ turn }) => turn.epoch),
+      column("int4[]", group, ({ turn }) => turn.seen),
+      column("int4[]", group, ({ turn }) => turn.firstNo),
+      column("int4[]", group, ({ settled }) => settled),
+      column("int4[]", group, ({ turn }) => turn.entries.length),
+      column("float8[]", group, ({ reserved }) => reserved),
+      column("int2[]", group, ({ state }) => state),
+    ]);
+    for (const [no] of updated) right.add(no);
+  }
   for (const { turn, no, state, type } of quick) {
     if (!right.has(no)) continue;
     let seq = turn.seen;

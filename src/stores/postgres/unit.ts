@@ -3,7 +3,7 @@
  */
 import type { SerializedError } from "../../core/errors.ts";
 import { type BatchRow } from "../records.ts";
-import { toArray } from "./arrays.ts";
+import { column, toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 import { referenceMark } from "./migrations.ts";
 import type { Names } from "./names.ts";
@@ -72,6 +72,10 @@ export interface EntryRow {
 
 const runs: TableSpec<RunRow> = {
   name: "runs",
+  defaults: {
+    ...{ cancel: 0, shared: 0, pruned: 0, epoch: 0, seq: 0, open: 0, entries: 0, attempts: 0, code: "" },
+    ...{ usd: 0, standard_usd: 0, unpriced: 0, reserved: 0 },
+  },
   columns: {
     no: "int8[]",
     id: "text[]",
@@ -104,6 +108,7 @@ const runs: TableSpec<RunRow> = {
 
 const entries: TableSpec<EntryRow> = {
   name: "entries",
+  defaults: { failed_jobs: 0, unpriced: 0, usd: 0, standard_usd: 0 },
   columns: {
     no: "int8[]",
     state: "int2[]",
@@ -136,6 +141,7 @@ const entries: TableSpec<EntryRow> = {
 
 const batches: TableSpec<BatchRow> = {
   name: "batches",
+  defaults: {},
   columns: {
     no: "int4[]",
     id: "text[]",
@@ -312,32 +318,17 @@ export class Unit {
     await this.runs.insert();
     for (const rows of portions(this.#bodies.splice(0), ({ body }) => body.length)) {
       await this.sql.run(`INSERT INTO gb.bodies (no, body) SELECT * FROM unnest($1::int8[], $2::text[])`, [
-        toArray(
-          "int8[]",
-          rows.map((row) => row.no),
-        ),
-        toArray(
-          "text[]",
-          rows.map((row) => row.body),
-        ),
+        column("int8[]", rows, (row) => row.no),
+        column("text[]", rows, (row) => row.body),
       ]);
     }
     const answers = [...this.#answers];
     this.#answers.clear();
     for (const rows of portions(answers, ([, { value, error }]) => (value?.length ?? 0) + (error?.length ?? 0))) {
       await this.sql.run(`INSERT INTO gb.answers (no, value, error) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[])`, [
-        toArray(
-          "int8[]",
-          rows.map(([no]) => no),
-        ),
-        toArray(
-          "text[]",
-          rows.map(([, row]) => row.value),
-        ),
-        toArray(
-          "text[]",
-          rows.map(([, row]) => row.error),
-        ),
+        column("int8[]", rows, ([no]) => no),
+        column("text[]", rows, ([, row]) => row.value),
+        column("text[]", rows, ([, row]) => row.error),
       ]);
     }
     await this.entries.insert();
@@ -350,22 +341,10 @@ export class Unit {
         `INSERT INTO gb.run_outcomes (no, output, error, code) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
          ON CONFLICT (no) DO UPDATE SET output = excluded.output, error = excluded.error, code = excluded.code`,
         [
-          toArray(
-            "int8[]",
-            rows.map(([no]) => no),
-          ),
-          toArray(
-            "text[]",
-            rows.map(([, row]) => row.output ?? null),
-          ),
-          toArray(
-            "text[]",
-            rows.map(([, row]) => row.error ?? null),
-          ),
-          toArray(
-            "text[]",
-            rows.map(([, row]) => codeOf(row.error)),
-          ),
+          column("int8[]", rows, ([no]) => no),
+          column("text[]", rows, ([, row]) => row.output ?? null),
+          column("text[]", rows, ([, row]) => row.error ?? null),
+          column("text[]", rows, ([, row]) => codeOf(row.error)),
         ],
       );
     }

@@ -8,6 +8,8 @@ export interface TableSpec<R extends { no: number }> {
   name: string;
   /** Every column, in the order in which rows are read. */
   columns: Readonly<Record<keyof R & string, Column>>;
+  /** What the table itself puts into columns that are left out; NULL into the others. */
+  defaults: Partial<R>;
 }
 
 /** Changes of rows of one table. Rows are found by number and kept, so that each is one object in a transaction. */
@@ -93,11 +95,15 @@ export class WorkingSet<R extends { no: number }> {
     const rows = [...this.#added];
     this.#added.clear();
     this.count += rows.length;
-    const list = this.#names.join(", ");
-    const arrays = this.#names.map((name, i) => `$${i + 1}::${this.#spec.columns[name]}`).join(", ");
+    // Columns that are as the table makes them in every row are left out: of a request, that is half of them.
+    const names = this.#names.filter((name) => {
+      const usual = this.#spec.defaults[name] ?? null;
+      return rows.some((row) => row[name] !== usual);
+    });
+    const arrays = names.map((name, i) => `$${i + 1}::${this.#spec.columns[name]}`).join(", ");
     await this.#sql.run(
-      `INSERT INTO gb.${this.#spec.name} (${list}) SELECT * FROM unnest(${arrays})`,
-      this.#names.map((name) => this.#column(name, rows)),
+      `INSERT INTO gb.${this.#spec.name} (${names.join(", ")}) SELECT * FROM unnest(${arrays})`,
+      names.map((name) => this.#column(name, rows)),
     );
   }
 

@@ -10,7 +10,7 @@ import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
+import { Client } from "pg";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { Gembatch } from "../src/index.ts";
 import { defineFleetChain, type FleetSetup } from "./fleet-setup.ts";
@@ -26,7 +26,7 @@ await using gembatch = new Gembatch({ store, autoWorker: false });
 const chain = defineFleetChain(gembatch, steps);
 // The schema is there, and its counters begin, before anything is measured.
 await gembatch.stats();
-const client = new pg.Client({ connectionString: server.url });
+const client = new Client({ connectionString: server.url });
 await client.connect();
 const setup: FleetSetup = { store, emulator: url, steps, maxRequests };
 const fleet = await Promise.all(
@@ -114,7 +114,7 @@ async function wal(): Promise<number> {
 function count(): { stop: () => Promise<void> } {
   const abort = new AbortController();
   const counting = (async () => {
-    const own = new pg.Client({ connectionString: server.url });
+    const own = new Client({ connectionString: server.url });
     await own.connect();
     while (!abort.signal.aborted) {
       const { rows: found } = await own.query(`SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = 'gembatch'`);

@@ -259,6 +259,27 @@ describe("BigQuery", () => {
     expect((await table.exists())[0]).toBe(false);
   });
 
+  it("lets a table expire, by the clock", async () => {
+    let now = Date.UTC(2026, 10, 22);
+    await using timed = await startEmulator({ clock: { now: () => now, sleep: async () => {} } });
+    const dataset = new BigQuery({ apiEndpoint: timed.url, projectId: "p", authClient: noCredentials }).dataset("d");
+    const [table] = await dataset.createTable("t", { schema: "key:STRING" });
+    expect(table.metadata.expirationTime).toBeUndefined();
+    await table.setMetadata({ expirationTime: String(now + 1_000) });
+    expect((await table.getMetadata())[0]).toMatchObject({ tableReference: { tableId: "t" }, expirationTime: String(now + 1_000) });
+    await expect(table.setMetadata({ expirationTime: String(now) })).rejects.toMatchObject({ code: 400 });
+    await expect(table.setMetadata({ expirationTime: "soon" })).rejects.toMatchObject({ code: 400 });
+    await dataset.createTable("kept", { schema: "key:STRING", expirationTime: String(now + 1_000) } as Any);
+    await dataset.table("kept").setMetadata({ expirationTime: null });
+    now += 999;
+    expect((await table.exists())[0]).toBe(true);
+    now += 1;
+    expect((await table.exists())[0]).toBe(false);
+    expect((await dataset.getTables())[0].map(({ id }) => id)).toEqual(["kept"]);
+    await expect(table.setMetadata({ expirationTime: String(now + 1_000) })).rejects.toMatchObject({ code: 404 });
+    await dataset.createTable("t", { schema: "key:STRING" });
+  });
+
   it("loads an object, once for a job id, as a whole or not at all", async () => {
     const file = storage.bucket("b-5").file("rows.jsonl");
     await file.save(Array.from({ length: 25 }, (_, i) => JSON.stringify({ key: `r${i}`, request: { n: i } })).join("\n"));

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { appendFileSync } from "node:fs";
+import { appendFileSync, rmSync } from "node:fs";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cell, Field } from "./cells.ts";
@@ -25,6 +25,8 @@ export interface Table {
   path: string;
   createdAt: number;
   changedAt: number;
+  /** From when on it is gone; `undefined`: never. */
+  expiresAt: number | undefined;
   ordinal: number;
   /** insertAll: rows that came before, by their `insertId`. */
   inserted: Set<string>;
@@ -49,6 +51,8 @@ export interface TableStore {
   get(project: string, dataset: string, name: string): Table;
   /** 409 when it exists. */
   create(project: string, dataset: string, name: string, fields: readonly Field[]): Promise<Table>;
+  /** Lets a table expire at this instant, in milliseconds since 1970; `undefined`: never. 400 when that is over. */
+  expire(table: Table, at: number | undefined): void;
   delete(project: string, dataset: string, name: string): Promise<void>;
   truncate(table: Table, fields: readonly Field[]): Promise<void>;
   append(table: Table, rows: readonly (readonly Cell[])[]): void;
@@ -79,7 +83,15 @@ export function tableStore({ dir, now, datasets: known }: TableStoreOptions): Ta
   const findDataset = (project: string, name: string): Dataset | undefined => {
     const id = `${project}.${name}`;
     const usable = /^\w{1,1024}$/.test(name) && !gone.has(id) && (known === undefined || isKnown(project, name));
-    return made.get(id) ?? (usable ? make(project, name) : undefined);
+    return withoutExpired(made.get(id)) ?? (usable ? make(project, name) : undefined);
+  };
+  const withoutExpired = (dataset: Dataset | undefined): Dataset | undefined => {
+    for (const { name, path, expiresAt } of dataset?.tables.values() ?? []) {
+      if (expiresAt === undefined || now() < expiresAt) continue;
+      dataset?.tables.delete(name);
+      rmSync(path, { force: true });
+    }
+    return dataset;
   };
 
   const store: TableStore = {
@@ -117,12 +129,17 @@ export function tableStore({ dir, now, datasets: known }: TableStoreOptions): Ta
       const createdAt = now();
       const table: Table = {
         ...{ project, dataset: datasetName, name, fields, rows: 0, bytes: 0, places: [], path, createdAt, changedAt: createdAt },
+        expiresAt: undefined,
         ordinal: writes,
         inserted: new Set(),
       };
       dataset.tables.set(name, table);
       await (await open(path, "w")).close();
       return table;
+    },
+    expire(table, at) {
+      if (at !== undefined && !(at > now())) throw new RestError(400, "invalid", "Invalid expirationTime: it must be in the future.");
+      Object.assign(table, { expiresAt: at, changedAt: now() });
     },
     async delete(project, dataset, name) {
       const table = store.get(project, dataset, name);

@@ -1,5 +1,5 @@
 /** Schemas that are used by one test after the other: to make one takes longer than most tests. Each is empty whenever it is taken. */
-import pg from "pg";
+import { Pool } from "pg";
 import { inject } from "vitest";
 import { type PostgresStoreOptions, PostgresStore } from "../../src/stores/postgres/store.ts";
 import { dropSchema, newSchema, schemaOf } from "./postgres-store.ts";
@@ -12,7 +12,7 @@ interface Schema {
 
 export class Schemas {
   /** Kept for all tests of a file, as connecting takes its time as well. The stores on it are new ones each. */
-  readonly #pool = new pg.Pool({ connectionString: inject("postgresUrl"), max: 24 });
+  readonly #pool = new Pool({ connectionString: inject("postgresUrl"), max: 24 });
   readonly #all: Schema[] = [];
   readonly #free: Schema[] = [];
 

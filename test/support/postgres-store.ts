@@ -1,6 +1,6 @@
 /** Schemas of their own in the test server, as URLs. */
 import { randomBytes } from "node:crypto";
-import pg from "pg";
+import { Client } from "pg";
 import { inject } from "vitest";
 
 /** The URL of a schema that is not there yet. */
@@ -9,10 +9,10 @@ export function newSchema(base: string = inject("postgresUrl")): string {
 }
 
 /** Statements of a test on the server itself. */
-export async function onServer<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+export async function onServer<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
   const plain = new URL(url);
   plain.searchParams.delete("schema");
-  const client = new pg.Client({ connectionString: plain.href });
+  const client = new Client({ connectionString: plain.href });
   await client.connect();
   try {
     return await work(client);

@@ -36,6 +36,7 @@ function tableBody(table: Table): JsonObject {
     ...(table.fields.length === 0 ? {} : { schema: { fields: table.fields } }),
     ...{ numRows: String(table.rows), numBytes: String(table.bytes) },
     ...{ creationTime: String(table.createdAt), lastModifiedTime: String(table.changedAt) },
+    ...(table.expiresAt === undefined ? {} : { expirationTime: String(table.expiresAt) }),
   };
 }
 
@@ -71,8 +72,18 @@ const listTables: Handler = async (service, context, { names: { project = "", da
 const createTable: Handler = async (service, context, { names: { project = "", dataset = "" } }) => {
   const body = parseJson(await context.req.text());
   const { table } = tableReference(body.tableReference, project);
-  return json(tableBody(await service.tables.create(project, dataset, table, fieldsOf(body.schema))));
+  const created = await service.tables.create(project, dataset, table, fieldsOf(body.schema));
+  setExpiration(service, created, body.expirationTime);
+  return json(tableBody(created));
 };
+
+/** An int64 as text, in milliseconds since 1970; null takes it away. */
+function setExpiration(service: Service, table: Table, value: unknown): void {
+  if (value === undefined) return;
+  const at = value === null ? undefined : Number(value);
+  if (Number.isNaN(at)) throw new RestError(400, "invalid", "Invalid expirationTime.");
+  service.tables.expire(table, at);
+}
 
 async function tableOf(service: Service, { id, names: { project = "", dataset = "" } }: Target): Promise<Table> {
   await publishResults(service);
@@ -84,6 +95,14 @@ const getTable: Handler = async (service, _, target) => {
   if (service.faults.hit("inputFileGone", `bq://${names.project}.${names.dataset}.${id}`))
     throw new RestError(404, "notFound", `Not found: Table ${names.project}:${names.dataset}.${id}`);
   return json(tableBody(await tableOf(service, target)));
+};
+
+/** Of what a table can be told, its expiration alone. */
+const patchTable: Handler = async (service, context, target) => {
+  const body = parseJson(await context.req.text());
+  const table = await tableOf(service, target);
+  setExpiration(service, table, body.expirationTime);
+  return json(tableBody(table));
 };
 
 const deleteTable: Handler = async (service, _, target) => {
@@ -177,6 +196,7 @@ export const bigQueryHandlers = {
   "bigquery.listTables": listTables,
   "bigquery.createTable": createTable,
   "bigquery.getTable": getTable,
+  "bigquery.patchTable": patchTable,
   "bigquery.deleteTable": deleteTable,
   "bigquery.readRows": readRows,
   "bigquery.insertAll": insertAll,

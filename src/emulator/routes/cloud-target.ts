@@ -90,6 +90,8 @@ const bigQueryPaths: readonly [method: string, path: string, endpoint: CloudEndp
   ["GET", tables, "bigquery.listTables"],
   ["POST", tables, "bigquery.createTable"],
   ["GET", `${tables}/:id`, "bigquery.getTable"],
+  ["PATCH", `${tables}/:id`, "bigquery.patchTable"],
+  ["PUT", `${tables}/:id`, "bigquery.patchTable"],
   ["DELETE", `${tables}/:id`, "bigquery.deleteTable"],
   ["GET", `${tables}/:id/data`, "bigquery.readRows"],
   ["POST", `${tables}/:id/insertAll`, "bigquery.insertAll"],

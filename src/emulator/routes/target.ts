@@ -14,7 +14,7 @@ export type CloudEndpoint =
   | `storage.${"upload" | "uploadChunk" | "cancelUpload" | "get" | "list" | "delete" | "download"}`
   | `storage.${"listBuckets" | "createBucket" | "getBucket" | "deleteBucket"}`
   | `bigquery.${"listDatasets" | "createDataset" | "getDataset" | "deleteDataset"}`
-  | `bigquery.${"listTables" | "createTable" | "getTable" | "deleteTable" | "readRows" | "insertAll"}`
+  | `bigquery.${"listTables" | "createTable" | "getTable" | "patchTable" | "deleteTable" | "readRows" | "insertAll"}`
   | `bigquery.${"createJob" | "getJob" | "query" | "upload" | "uploadChunk"}`;
 
 export type GeminiEndpoint =

@@ -156,7 +156,7 @@ export function unavailable(place: string, cause: unknown): GembatchError {
   });
 }
 
-/** A commit whose answer was lost, and nobody could say what became of it. Work that it may have done is found by whoever looks again. */
+/** A commit whose answer was lost, and nobody could say what became of it. Work that it may have done is found by whoever looks again; `inDoubt` makes a worker give up claims that it may have made. */
 export function inDoubt(place: string, cause: unknown): GembatchError {
   return new GembatchError(
     "store_unavailable",
@@ -164,7 +164,7 @@ export function inDoubt(place: string, cause: unknown): GembatchError {
     {
       retryable: true,
       hint: "Every call can be repeated; claims that nobody knows of end with this worker's lease.",
-      details: { place },
+      details: { place, inDoubt: true },
       cause,
     },
   );

@@ -1,12 +1,13 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import pg from "pg";
+import { Pool } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
 import { dropSchema, newSchema, onServer, schemaOf } from "../../../test/support/postgres-store.ts";
 import { type PostgresServer, startPostgres } from "../../../test/support/postgres-server.ts";
 import { GembatchError } from "../../core/errors.ts";
 import { newRun, request, StoreKit, type TurnParts } from "../../testing/store-kit.ts";
 import { expectConservation } from "../../testing/store-suite.ts";
+import type { PgPool } from "./options.ts";
 import { PostgresStore, type PostgresStoreOptions } from "./store.ts";
 
 type Verdict = "pass" | "cut" | "cut after";
@@ -251,14 +252,9 @@ describe("locks of others", () => {
   it("the store's own transactions end when their process freezes", async () => {
     const url = schema();
     const settings: string[] = [];
-    const pool = new pg.Pool({ connectionString: inject("postgresUrl"), max: 2 });
-    const watched = {
-      async connect() {
-        const client = await pool.connect();
-        return new Watched(client, settings) as unknown as Awaited<ReturnType<pg.Pool["connect"]>>;
-      },
-    };
-    const store = await open("", { url: undefined as never, pool: watched as never, schema: schemaOf(url) });
+    const pool = new Pool({ connectionString: inject("postgresUrl"), max: 2 });
+    const store = new PostgresStore({ pool: watched(pool, settings), schema: schemaOf(url), notify: false });
+    await store.open();
     await new StoreKit(store).start(newRun("a"));
     expect(settings.some((text) => /^BEGIN;.*idle_in_transaction_session_timeout = 15000.*lock_timeout = 10000/.test(text))).toBe(true);
     await store.close();
@@ -306,22 +302,23 @@ describe("locks of others", () => {
   });
 });
 
-/** A client that remembers what it was asked. */
-class Watched {
-  constructor(client: pg.PoolClient, seen: string[]) {
-    return new globalThis.Proxy(client, {
-      get(target, name) {
-        if (name !== "query") {
-          const value = Reflect.get(target, name) as unknown;
-          return typeof value === "function" ? (value as (...args: unknown[]) => unknown).bind(target) : value;
-        }
-        return (query: unknown) => {
-          seen.push(typeof query === "string" ? query : (query as { text: string }).text);
-          return target.query(query as string);
-        };
-      },
-    }) as unknown as Watched;
-  }
+/** A pool that remembers what was asked. */
+function watched(pool: Pool, seen: string[]): PgPool {
+  return {
+    async connect() {
+      const client = await pool.connect();
+      return new globalThis.Proxy(client, {
+        get(target, name) {
+          const value: unknown = Reflect.get(target, name);
+          if (name !== "query") return typeof value === "function" ? (value as (...args: unknown[]) => unknown).bind(target) : value;
+          return (query: string | { text: string }) => {
+            seen.push(typeof query === "string" ? query : query.text);
+            return target.query(query);
+          };
+        },
+      });
+    },
+  };
 }
 
 describe("a server that is restarted", () => {

@@ -1,4 +1,4 @@
-import pg from "pg";
+import { Client, type QueryConfig } from "pg";
 import { afterEach, describe, expect, inject, it } from "vitest";
 import { dropSchema, newSchema, onServer, schemaOf } from "../../../test/support/postgres-store.ts";
 import { newRun, StoreKit } from "../../testing/store-kit.ts";
@@ -43,8 +43,8 @@ async function ear(store: PostgresStore): Promise<() => number> {
  * have prepared. Clients of `pg` remember prepared statements by the connection that they believe to have: here all share one memory.
  */
 class Pooler implements PgPool {
-  readonly #servers: Promise<pg.Client[]>;
-  readonly #busy = new Set<pg.Client>();
+  readonly #servers: Promise<Client[]>;
+  readonly #busy = new Set<Client>();
   #turn = 0;
   /** Names of prepared statements that were sent. */
   names = 0;
@@ -54,7 +54,7 @@ class Pooler implements PgPool {
     const memory = { parsedStatements: {}, submittedNamedStatements: {} };
     this.#servers = Promise.all(
       Array.from({ length: 3 }, async () => {
-        const client = new pg.Client({ connectionString: url });
+        const client = new Client({ connectionString: url });
         client.on("error", () => undefined);
         await client.connect();
         Object.assign((client as unknown as { connection: object }).connection, memory);
@@ -65,8 +65,8 @@ class Pooler implements PgPool {
 
   async connect(): Promise<PgClient> {
     const servers = await this.#servers;
-    let pinned: pg.Client | undefined;
-    const next = async (): Promise<pg.Client> => {
+    let pinned: Client | undefined;
+    const next = async (): Promise<Client> => {
       for (;;) {
         const client = servers[(this.#turn += 1) % servers.length]!;
         if (!this.#busy.has(client)) return client;
@@ -83,7 +83,7 @@ class Pooler implements PgPool {
         }
         const client = pinned ?? (await next());
         try {
-          return await client.query(query as pg.QueryConfig);
+          return await client.query(query as QueryConfig);
         } finally {
           if ((text === "COMMIT" || text === "ROLLBACK") && pinned !== undefined) {
             this.#busy.delete(pinned);

@@ -114,7 +114,7 @@ describe("texts that Postgres cannot hold as they are", () => {
     await kit.commit(run, { entries: [request("q", { body: JSON.stringify(any) }), step("s", JSON.stringify(any))], notes: [any] });
     await kit.answer(await kit.routing("b"), { type: "succeeded", value: JSON.stringify(any), usage: { ...noUsage } });
     await kit.update(await kit.batch("b"), { state: "completed" });
-    const [again] = (await kit.claim()).filter(({ id }) => id === "run");
+    const again = (await kit.claim()).find(({ id }) => id === "run");
     await kit.commit(again!, { firstNo: 2, outcome: { type: "failed", error: failure(any) } });
     const record = await kit.run("run");
     expect([record.input, record.notes, record.error?.message]).toEqual([any, [any], any]);

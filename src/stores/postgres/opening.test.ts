@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import pg from "pg";
+import { Pool } from "pg";
 import { afterEach, describe, expect, inject, it } from "vitest";
 import { dropSchema, newSchema, onServer, schemaOf } from "../../../test/support/postgres-store.ts";
 import { GembatchError } from "../../core/errors.ts";
@@ -340,7 +340,7 @@ describe("a Postgres store that cannot be opened says why, and never its passwor
 describe("a Postgres store on a pool of its user", () => {
   it("works, and never ends it", async () => {
     const url = schema();
-    const pool = new pg.Pool({ connectionString: inject("postgresUrl"), max: 3 });
+    const pool = new Pool({ connectionString: inject("postgresUrl"), max: 3 });
     const store = new PostgresStore({ pool, schema: schemaOf(url) });
     await store.open();
     store.onHint(() => undefined);
@@ -354,7 +354,7 @@ describe("a Postgres store on a pool of its user", () => {
 
   it("works on a single connection: nothing is listened for", async () => {
     const url = schema();
-    const pool = new pg.Pool({ connectionString: inject("postgresUrl"), max: 1 });
+    const pool = new Pool({ connectionString: inject("postgresUrl"), max: 1 });
     const store = new PostgresStore({ pool, schema: schemaOf(url) });
     await store.open();
     store.onHint(() => undefined);

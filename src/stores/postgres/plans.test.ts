@@ -1,4 +1,4 @@
-import pg from "pg";
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { dropSchema, newSchema, schemaOf } from "../../../test/support/postgres-store.ts";
 import { referencePrefix } from "../../core/payload-store.ts";
@@ -19,7 +19,7 @@ interface Step {
 
 const url = newSchema();
 const schema = schemaOf(url);
-const client = new pg.Client({ connectionString: inject("postgresUrl") });
+const client = new Client({ connectionString: inject("postgresUrl") });
 const store = new PostgresStore({ url, max: 2, databaseTime: false, notify: false });
 /** What a life of the store says to the database. */
 let texts: string[] = [];
@@ -55,7 +55,7 @@ async function further(kit: StoreKit): Promise<void> {
   const { store, now } = kit;
   await store.holdFlush({ producer: "p", until: 1 });
   await kit.start(newRun("parent"), newRun("joined"));
-  const [parent] = (await kit.claim()).filter(({ id }) => id === "parent");
+  const parent = (await kit.claim()).find(({ id }) => id === "parent");
   const starts = [newRun("kid", { parent: { run: "parent", key: "c" } }), newRun("joined", { parent: { run: "parent", key: "d" } })];
   await kit.commit(parent!, { entries: [child("c"), child("d"), request("q", { lane: autoLane })], starts, notes: ["n"] });
   for (const run of (await kit.claim()).filter(({ id }) => id === "kid"))
@@ -142,7 +142,7 @@ async function walks(): Promise<string[]> {
       const { "Node Type": type, "Relation Name": table, "Index Name": index } = step;
       const whole = type === "Seq Scan" && table !== undefined && big.includes(table);
       // Partial indexes hold little more than what is asked for; a page of a list begins somewhere in the primary key.
-      const all = /^Index/.test(type) && step["Index Cond"] === undefined && index !== undefined && !partial.has(index);
+      const all = type.startsWith("Index") && step["Index Cond"] === undefined && index !== undefined && !partial.has(index);
       if (whole || all) found.push(`${type} ${table ?? index ?? ""}: ${text.replaceAll(/\s+/g, " ").trim().slice(0, 300)}`);
     }
   }
@@ -240,12 +240,12 @@ describe("query plans of the Postgres store", () => {
       ["WITH next AS MATERIALIZED", ["{1,2,3,4}", 100, 1]],
     ];
     for (const [part, parameters] of values) {
-      const [text] = texts.filter((item) => item.includes(part) && item.includes("chain = c.no"));
+      const text = texts.find((item) => item.includes(part) && item.includes("chain = c.no"));
       expect(await pages(text!, parameters)).toBeLessThan(40);
     }
-    const [flags] = texts.filter((item) => item.includes("AS runnable"));
+    const flags = texts.find((item) => item.includes("AS runnable"));
     expect(await pages(flags!, [1, 1, "{1,2,3,4}"])).toBeLessThan(60);
-    const [lanes] = texts.filter((item) => item.includes("AS oldest_at"));
+    const lanes = texts.find((item) => item.includes("AS oldest_at"));
     expect(await pages(lanes!, [])).toBeLessThan(100);
   });
 });

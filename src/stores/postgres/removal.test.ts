@@ -1,4 +1,4 @@
-import pg from "pg";
+import { Pool } from "pg";
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from "vitest";
 import { Schemas } from "../../../test/support/postgres-schemas.ts";
 import { schemaOf } from "../../../test/support/postgres-store.ts";
@@ -52,7 +52,7 @@ async function ended(kit: StoreKit, name: string, count: number): Promise<void> 
 
 /** A store that counts what it sends. */
 async function counting(): Promise<{ store: PostgresStore; statements: () => number; end: () => Promise<void> }> {
-  const pool = new pg.Pool({ connectionString: inject("postgresUrl"), max: 2 });
+  const pool = new Pool({ connectionString: inject("postgresUrl"), max: 2 });
   let count = 0;
   const counted: PgPool = {
     async connect() {

@@ -3,7 +3,7 @@
  */
 import type { NewRequest } from "../../core/store.ts";
 import { ENTRY, runOf } from "../codes.ts";
-import { toArray } from "./arrays.ts";
+import { column, toArray } from "./arrays.ts";
 import { releaseAnswer, settleEntry } from "./entries.ts";
 import { weightOf } from "./queue.ts";
 import { REQUESTS } from "../counts.ts";
@@ -22,13 +22,7 @@ export async function lockKeys(unit: Unit, caches: readonly Cache[]): Promise<vo
   const wanted = toArray("text[]", keys);
   await unit.sql.run(
     `INSERT INTO gb.shared (key, ttl_ms) SELECT u.key, u.ttl_ms FROM unnest($1::text[], $2::int8[]) AS u(key, ttl_ms) ON CONFLICT (key) DO NOTHING`,
-    [
-      wanted,
-      toArray(
-        "int8[]",
-        keys.map((key) => ttls.get(key)),
-      ),
-    ],
+    [wanted, column("int8[]", keys, (key) => ttls.get(key))],
   );
   const rows = await unit.sql.rows<[string, number]>(
     `SELECT key, no FROM gb.shared WHERE key = ANY($1::text[]) ORDER BY key COLLATE "C" FOR UPDATE`,
@@ -39,7 +33,7 @@ export async function lockKeys(unit: Unit, caches: readonly Cache[]): Promise<vo
 
 /** The same for keys by their number. */
 export async function lockShared(unit: Unit, numbers: readonly number[]): Promise<void> {
-  if (numbers.length < 2) return;
+  if (numbers.length === 0) return;
   await unit.sql.run(`SELECT 1 FROM gb.shared WHERE no = ANY($1::int4[]) ORDER BY key COLLATE "C" FOR UPDATE`, [
     toArray("int4[]", numbers),
   ]);
@@ -141,6 +135,8 @@ async function followers(unit: Unit, shared: number): Promise<EntryRow[]> {
 /** Requests of these keys were removed. A key without leader, answer and requests goes with the last one. */
 export async function forgetShares(unit: Unit, shared: readonly number[]): Promise<void> {
   if (shared.length === 0) return;
+  // Under lock: of two that remove the last requests of a key, the second sees what the first has done.
+  await lockShared(unit, shared);
   await unit.sql.run(
     `DELETE FROM gb.shared s WHERE s.no = ANY($1::int4[]) AND s.leader IS NULL AND s.answer IS NULL
        AND NOT EXISTS (SELECT 1 FROM gb.entries e WHERE e.shared = s.no)`,

@@ -1,6 +1,7 @@
 /**
- * `npm run test:kill -- [--kills 200] [--seed N] [--keep]`: programs on one SQLite file are killed with SIGKILL at random moments while a server of its own
- * process counts what it is asked. Ends with 1, and the one command that repeats it, if a job was created twice, a prompt paid twice, or an output lost or changed.
+ * `npm run test:kill -- [--kills 200] [--store sqlite|postgres] [--seed N] [--keep]`: programs on one SQLite file, or one Postgres schema, are killed with SIGKILL
+ * at random moments while a server of its own process counts what it is asked. Ends with 1, and the one command that repeats it, if a job was created twice, a
+ * prompt paid twice, or an output lost or changed. Postgres is the one of `GEMBATCH_TEST_POSTGRES_URL`, else one that is started for it.
  *
  * The seed decides the moments, the work and the server's answers and faults; what a process was doing at its moment is the machine's.
  *
@@ -11,14 +12,33 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { runKills, runUndisturbed, type KillCourse, type KillOptions } from "../test/process/kill-course.ts";
+import { postgresStores, sqliteStores } from "../test/process/kill-stores.ts";
 import { unfinished, violationsOf } from "../test/process/kill-verdict.ts";
+import { startPostgres } from "../test/support/postgres-server.ts";
+import { dropSchema } from "../test/support/postgres-store.ts";
 
-const { values } = parseArgs({ options: { kills: { type: "string" }, seed: { type: "string" }, keep: { type: "boolean" } } });
+const { values } = parseArgs({
+  options: {
+    kills: { type: "string" },
+    store: { type: "string", default: "sqlite" },
+    seed: { type: "string" },
+    keep: { type: "boolean" },
+  },
+});
+if (values.store !== "sqlite" && values.store !== "postgres") {
+  console.error(`--store must be sqlite or postgres, not ${JSON.stringify(values.store)}.`);
+  process.exit(2);
+}
 const kills = whole(values.kills ?? "200", "--kills");
 const seed = whole(values.seed ?? String(Date.now() % 1_000_000), "--seed");
-const again = `npm run test:kill -- --kills ${kills} --seed ${seed}`;
+const again = `npm run test:kill -- --kills ${kills} --seed ${seed}${values.store === "sqlite" ? "" : ` --store ${values.store}`}`;
 const folder = mkdtempSync(join(tmpdir(), "gembatch-kill-"));
+const server = values.store === "postgres" ? await startPostgres() : undefined;
+const schemas: string[] = [];
 const options: KillOptions = {
+  stores: server === undefined ? sqliteStores(folder) : postgresStores(server.url, schemas),
+  // One machine has a file to itself; a database is there for many.
+  programs: server === undefined ? 2 : 4,
   kills,
   seed,
   runs: 5,
@@ -37,7 +57,7 @@ const options: KillOptions = {
   onProgress: (line) => console.log(`  ${line}`),
 };
 
-console.log(`${kills} kills, seed ${seed}`);
+console.log(`${kills} kills on ${values.store}, seed ${seed}`);
 const startedAt = performance.now();
 const course = await runKills(options);
 console.log(`  killed enough; the same work undisturbed`);
@@ -51,12 +71,23 @@ console.log(summary(course, performance.now() - startedAt));
 if (violations.length > 0) {
   console.error(`\nBroken promises:\n${violations.map((violation) => `  ${violation}`).join("\n")}`);
   if (!course.ended) console.error(`  Unfinished batches: ${unfinished(course).join(", ") || "none"}`);
-  console.error(`\nThe stores are in ${folder}. Again: ${again}`);
+  console.error(`\n${left()} Again: ${again}`);
   process.exitCode = 1;
 } else {
   console.log(`\nEvery promise was kept. Again: ${again}`);
-  if (values.keep) console.log(`The stores are in ${folder}.`);
-  else rmSync(folder, { recursive: true });
+  if (values.keep) console.log(left());
+  else {
+    rmSync(folder, { recursive: true });
+    for (const schema of schemas) await dropSchema(schema);
+  }
+}
+await server?.stop();
+
+/** Where what is left can be looked at. */
+function left(): string {
+  if (server === undefined) return `The stores are in ${folder}.`;
+  if (server.pid === undefined) return `The stores are ${schemas.join(" and ")}; effects are in ${folder}.`;
+  return `Effects are in ${folder}; the stores went with their server. On one that stays (GEMBATCH_TEST_POSTGRES_URL) they are kept.`;
 }
 
 function summary({ ledger, runs, ...course }: KillCourse, ms: number): string {

@@ -12,7 +12,7 @@ import { endOf } from "./sweep.ts";
 /** Jobs looked at by one advance. */
 const limit = 200;
 /** How long a succeeded job may take to show its output before it counts as lost. */
-const lateOutputMs = 15 * 60_000;
+export const lateOutputMs = 15 * 60_000;
 /** A cancelled job is looked at once more after this: some have shown results later. */
 const cancelledAgainMs = 60_000;
 /** How often a stuck job is looked at, and cancelled once more. */

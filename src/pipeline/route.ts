@@ -2,6 +2,7 @@ import { parseRowKey } from "../core/keys.ts";
 import { outcomeOfMissing } from "../core/outcome.ts";
 import { ProviderError, type ProviderJob, type ResultRow } from "../core/provider.ts";
 import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
+import { lateOutputMs } from "./poll.ts";
 import { resultOf, retryTimes, unanswered, type RetryTimes } from "./results.ts";
 import { noAnswer, settleAll, settleChars, settleChunk, type EndState } from "./settle.ts";
 import { claimBatches, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
@@ -11,6 +12,8 @@ import { endOf } from "./sweep.ts";
 const concurrency = 2;
 /** Broken reads of one output in a row before its requests are taken back. */
 const maxBrokenReads = 20;
+/** How often an output that is not there is looked for. */
+const lateOutputLookMs = 30_000;
 
 /** Streams the output of ended jobs and settles their requests, chunk by chunk; every request is accounted for. */
 export async function advanceRoute(context: PipelineContext): Promise<StageResult> {
@@ -26,6 +29,10 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
   } catch (error) {
     if (context.signal.aborted) throw error;
     const gone = ProviderError.is(error) && error.failure === "missing";
+    if (gone && mayBeLate(context, batch)) {
+      await updateBatch(context, batch, { dueAt: context.clock.now() + lateOutputLookMs });
+      return;
+    }
     if (!gone && batch.failures < maxBrokenReads) {
       await postpone(context, batch, error);
       return;
@@ -42,6 +49,11 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
   }
   if (!(await settleAll(context, batch, withoutLine(batch, retryAt)))) return;
   await end(context, batch, earlyEnd(batch) ?? "completed");
+}
+
+/** An output that is not there may not be there yet: asking again would pay for it twice. */
+function mayBeLate({ clock }: PipelineContext, { jobState, finishedAt }: BatchRecord): boolean {
+  return jobState === "succeeded" && finishedAt !== undefined && clock.now() - finishedAt <= lateOutputMs;
 }
 
 /** How the job ended, if it was not by success: then it has answered what it could. */

@@ -17,6 +17,8 @@ export interface LeaseParts {
   worker: WorkerIdentity;
   leaseMs: number;
   providers: readonly string[];
+  /** Whether nothing is in hand that would have to begin again if the worker gave up its claims. */
+  isIdle: () => boolean;
   /** The store's own clock showed `time` during a call from `startedAt` to `endedAt`. */
   onStoreTime?: (time: number, startedAt: number, endedAt: number) => void;
 }
@@ -27,6 +29,7 @@ export class Lease {
   readonly #wishes: readonly RoleWish[];
   #held: readonly string[] = [];
   #renewedAt = -Infinity;
+  #doubtedAt: number | undefined;
   #leaving = false;
 
   /** Every worker looks after jobs; one of them at a time fills and sends batches, so that queues, quotas and budgets are looked at by one alone. */
@@ -38,20 +41,38 @@ export class Lease {
     ]);
   }
 
+  /**
+   * Whether anything new may be begun: the lease is alive, and the worker knows of all that it has in hand. One whose lease is over may have been given up, and another has
+   * its roles.
+   */
+  get alive(): boolean {
+    const { clock, leaseMs } = this.#parts;
+    return this.#doubtedAt === undefined && clock.monotonic() - this.#renewedAt < leaseMs;
+  }
+
   /** Providers whose jobs this worker looks after. */
   get providers(): string[] {
-    return this.#parts.providers.filter((provider) => this.#held.includes(provider));
+    return this.alive ? this.#parts.providers.filter((provider) => this.#held.includes(provider)) : [];
   }
 
   /** Whether this worker fills and sends the provider's batches. */
   sends(provider: string): boolean {
-    return this.#held.includes(sendRole(provider));
+    return this.alive && this.#held.includes(sendRole(provider));
   }
 
-  /** Three times within the lease; sooner while another worker keeps this one from a role, to take over soon after that one is gone. */
+  /**
+   * A claim may have been made whose answer never came. As long as the lease is renewed nobody takes over what it took: so all claims are given up, as soon as nothing is in
+   * hand, and after a lease in any case, as if the worker had died.
+   */
+  doubt(): void {
+    this.#doubtedAt ??= this.#parts.clock.monotonic();
+  }
+
+  /** Three times within the lease; sooner while another worker keeps this one from a role, to take over soon after that one is gone, and while claims are in doubt. */
   get renewalMs(): number {
     const third = this.#parts.leaseMs / 3;
-    return !this.#leaving && this.#held.length < this.#wishes.length ? Math.min(eagerMs, third) : third;
+    const eager = this.#doubtedAt !== undefined || (!this.#leaving && this.#held.length < this.#wishes.length);
+    return eager ? Math.min(eagerMs, third) : third;
   }
 
   /** Renews the lease if it is time; a process that was suspended finds it long overdue and renews at once. */
@@ -85,6 +106,7 @@ export class Lease {
 
   async #renew(): Promise<void> {
     const { store, clock, worker, leaseMs, onStoreTime } = this.#parts;
+    await this.#giveUpInDoubt();
     const monotonic = clock.monotonic();
     const startedAt = clock.now();
     const roles = this.#leaving ? [] : [...this.#wishes];
@@ -92,5 +114,21 @@ export class Lease {
     this.#renewedAt = monotonic;
     this.#held = held.roles;
     if (held.time !== undefined) onStoreTime?.(held.time, startedAt, clock.now());
+  }
+
+  async #giveUpInDoubt(): Promise<void> {
+    const { store, clock, worker, leaseMs, isIdle, log } = this.#parts;
+    const since = this.#doubtedAt;
+    if (since === undefined || (!isIdle() && clock.monotonic() - since < leaseMs)) return;
+    // Nothing is claimed from now until the lease is renewed; a claim that ends in doubt meanwhile counts anew.
+    this.#renewedAt = -Infinity;
+    this.#doubtedAt = undefined;
+    try {
+      await store.leave({ worker: worker.id, now: clock.now() });
+    } catch (error) {
+      this.#doubtedAt ??= since;
+      throw error;
+    }
+    log.info("The answer to a claim was lost with the connection to the store: this worker has given up its claims and goes on.");
   }
 }

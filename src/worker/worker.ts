@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../core/clock.ts";
 import { randomText } from "../core/clock.ts";
+import { GembatchError } from "../core/errors.ts";
 import { laneName } from "../core/keys.ts";
 import type { Logger } from "../core/log.ts";
 import { Turnarounds } from "../core/polling.ts";
@@ -70,6 +71,7 @@ export class Worker {
       worker: { id: this.id, host: host.name, pid: host.pid },
       leaseMs: settings.leaseMs,
       providers: [...providers.keys()],
+      isIdle: () => this.#run.active === 0 && this.#direct.active === 0,
       ...(onStoreTime ? { onStoreTime } : {}),
     });
     this.#context = {
@@ -90,6 +92,7 @@ export class Worker {
       cleanupMs: settings.cleanupMs,
       turnarounds: new Turnarounds(),
       stranded: new Map(),
+      mayClaim: () => this.#lease.alive,
       roles: () => this.#lease.providers,
       sends: (provider) => this.#lease.sends(provider),
       chains: () => parts.run.registry.versions(),
@@ -110,11 +113,12 @@ export class Worker {
   /** Advances every stage once, in the order in which work flows. Resolves with the time to come back. */
   async tick(): Promise<{ worked: boolean; wakeAt: number }> {
     this.#tickedAt = this.#parts.clock.now();
-    await this.#heartbeat();
     let worked = false;
     let wakeAt: number | undefined;
     for (const stage of this.#stages()) {
-      const result = await stage();
+      // Before each of them, for one that takes long: the next must not find the lease over.
+      await this.#heartbeat();
+      const result = await this.#knowing(stage);
       worked ||= result.worked;
       wakeAt = earliest(wakeAt, result.wakeAt);
     }
@@ -296,7 +300,7 @@ export class Worker {
   /** A stage that fails (the store is away, the disk is full) is tried again later; nothing else stops. */
   async #guard(name: string, stage: () => Promise<StageResult>): Promise<StageResult> {
     try {
-      return await stage();
+      return await this.#knowing(stage);
     } catch (error) {
       if (this.#stop.signal.aborted) return { worked: false };
       this.#parts.log.error(`The ${name} stage failed and is tried again: ${messageOf(error)}`);
@@ -304,6 +308,21 @@ export class Worker {
       return { worked: false, wakeAt: this.#parts.clock.now() + 5_000 };
     }
   }
+
+  /** A stage that ends in doubt may have claimed what nobody here knows of. */
+  async #knowing(stage: () => Promise<StageResult>): Promise<StageResult> {
+    try {
+      return await stage();
+    } catch (error) {
+      if (isInDoubt(error)) this.#lease.doubt();
+      throw error;
+    }
+  }
+}
+
+/** The store may have done what it was asked for, and could not say so. */
+function isInDoubt(error: unknown): boolean {
+  return GembatchError.is(error) && error.code === "store_unavailable" && error.details["inDoubt"] === true;
 }
 
 function turnaroundOf(batch: BatchRecord): number | undefined {

@@ -1,18 +1,21 @@
 /**
- * The kill test: programs on one SQLite file die by `kill -9` at random moments, until everything they had to do is done all the same.
+ * The kill test: programs on one store die by `kill -9` at random moments, until everything they had to do is done all the same.
  *
  * @module
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SqliteStore } from "../../src/sqlite.ts";
 import { SeededRandom } from "../../src/testing.ts";
 import { startProgram, startServer, type KillProgramArguments, type Program, type Server } from "./kill-processes.ts";
+import { all, type KillStore, type KillStores } from "./kill-stores.ts";
 import type { Course } from "./kill-verdict.ts";
 
 export interface KillOptions {
+  /** Where the programs keep their runs. */
+  stores: KillStores;
+  /** Programs that are alive at the same time, at most. */
+  programs: number;
   kills: number;
   seed: number;
   /** Runs of each of the five forms in a wave of work. */
@@ -23,7 +26,7 @@ export interface KillOptions {
   turnaround: string;
   /** Faults of the server, as `gembatch emulator --fault` takes them. */
   faults: readonly string[];
-  /** A new folder for the stores and effects. */
+  /** A new folder for what the programs write. */
   folder: string;
   onProgress?: (line: string) => void;
 }
@@ -50,6 +53,7 @@ const limitMs = 180_000;
 export async function runKills(options: KillOptions): Promise<KillCourse> {
   const { folder, seed, kills } = options;
   const files = newFolder(join(folder, "killed"));
+  const store = options.stores("killed");
   const count = { kills: 0, waves: 1, adopted: 0, repeated: 0, moments: { starting: 0, working: 0, launching: 0 } };
   const onLog = (line: string) => {
     if (/\badopted job\b/.test(line)) count.adopted += 1;
@@ -63,11 +67,11 @@ export async function runKills(options: KillOptions): Promise<KillCourse> {
     options.turnaround,
     ...options.faults.flatMap((fault) => ["--fault", fault]),
   ]);
-  const start = () => startProgram(files.store, server, { waves: count.waves, runs: options.runs, effects: files.effects }, onLog);
+  const start = () => startProgram(store.url, server, { waves: count.waves, runs: options.runs, effects: files.effects }, onLog);
 
-  /** One place for a program: starts one, kills it at a moment of its own, and so on. The second place is empty at times. */
+  /** One place for a program: starts one, kills it at a moment of its own, and so on. All places but the first are empty at times. */
   const occupy = async (place: number): Promise<void> => {
-    const random = new SeededRandom(seed * 2 + place);
+    const random = new SeededRandom(seed * options.programs + place);
     while (count.kills < kills) {
       if (place > 0) await sleep(random.next() * 3_000);
       const killed = await killAtSomeMoment(start(), server, random);
@@ -83,9 +87,9 @@ export async function runKills(options: KillOptions): Promise<KillCourse> {
     }
   };
   try {
-    await Promise.all([occupy(0), occupy(1)]);
+    await Promise.all(Array.from({ length: options.programs }, async (_, place) => occupy(place)));
     const ended = await finish(start());
-    const course = await lookAt(files, server, ended);
+    const course = await lookAt(store, files, server, ended);
     const repeatedSteps = course.effects.length - new Set(course.effects.map((line) => line.split(" ")[0])).size;
     return { ...course, ...count, repeatedSteps };
   } finally {
@@ -94,26 +98,26 @@ export async function runKills(options: KillOptions): Promise<KillCourse> {
 }
 
 /** The same work, on a server without faults that gives the same answers, by one program that nobody kills. */
-export async function runUndisturbed({ folder, seed, runs }: KillOptions, waves: number): Promise<Course> {
+export async function runUndisturbed({ folder, seed, runs, stores }: KillOptions, waves: number): Promise<Course> {
   const files = newFolder(join(folder, "undisturbed"));
+  const store = stores("undisturbed");
   const server = await startServer(["--seed", String(seed), "--turnaround", "50ms"]);
   try {
     const args: KillProgramArguments = { waves, runs, effects: files.effects };
-    const ended = await finish(startProgram(files.store, server, args, () => {}));
-    return await lookAt(files, server, ended);
+    const ended = await finish(startProgram(store.url, server, args, () => {}));
+    return await lookAt(store, files, server, ended);
   } finally {
     await server.stop();
   }
 }
 
 interface Files {
-  store: string;
   effects: string;
 }
 
 function newFolder(path: string): Files {
   mkdirSync(path, { recursive: true });
-  const files = { store: join(path, "store.db"), effects: join(path, "effects.txt") };
+  const files = { effects: join(path, "effects.txt") };
   writeFileSync(files.effects, "");
   return files;
 }
@@ -149,8 +153,8 @@ async function finish(program: Program): Promise<boolean> {
 }
 
 /** What is left when all programs have ended. */
-async function lookAt({ store: path, effects }: Files, server: Server, ended: boolean): Promise<Course> {
-  const store = new SqliteStore({ path });
+async function lookAt({ open, check }: KillStore, { effects }: Files, server: Server, ended: boolean): Promise<Course> {
+  const store = open();
   await store.open();
   try {
     const runs = await all(async (cursor) => store.listRuns({ limit: 500, ...cursor }));
@@ -160,30 +164,10 @@ async function lookAt({ store: path, effects }: Files, server: Server, ended: bo
       batches: batches.map(({ id, state, job }) => ({ id, state, job })),
       effects: existsSync(effects) ? readFileSync(effects, "utf8").split("\n").filter(Boolean) : [],
       ledger: await server.ledger(),
-      integrity: integrityOf(path),
+      integrity: await check(store),
       ended,
     };
   } finally {
     await store.close();
-  }
-}
-
-async function all<T>(page: (cursor: { cursor?: string }) => Promise<{ items: T[]; nextCursor: string | undefined }>): Promise<T[]> {
-  const items: T[] = [];
-  for (let cursor: string | undefined; ;) {
-    const next = await page(cursor === undefined ? {} : { cursor });
-    items.push(...next.items);
-    cursor = next.nextCursor;
-    if (cursor === undefined) return items;
-  }
-}
-
-function integrityOf(path: string): string {
-  const database = new DatabaseSync(path, { readOnly: true });
-  try {
-    const rows = database.prepare("PRAGMA integrity_check").all();
-    return rows.map((row) => String(row["integrity_check"])).join("; ");
-  } finally {
-    database.close();
   }
 }

@@ -90,10 +90,10 @@ export interface Program {
   kill(): void;
 }
 
-/** The program on a store and a server. `onLog` receives each line of its log. */
+/** The program on a store, given by its URL, and a server. `onLog` receives each line of its log. */
 export function startProgram(store: string, server: Server, args: KillProgramArguments, onLog: (line: string) => void): Program {
   const child = spawn(process.execPath, [program, JSON.stringify(args)], {
-    env: { ...process.env, GEMBATCH_STORE: `sqlite:${store}`, GOOGLE_GEMINI_BASE_URL: server.url, GEMINI_API_KEY: "test" },
+    env: { ...process.env, GEMBATCH_STORE: store, GOOGLE_GEMINI_BASE_URL: server.url, GEMINI_API_KEY: "test" },
     stdio: ["ignore", "pipe", "pipe"],
   });
   alive.add(child);

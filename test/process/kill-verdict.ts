@@ -12,7 +12,7 @@ export interface Course {
   /** Lines of side effects: `<run id> <token>`. */
   effects: readonly string[];
   ledger: LedgerJson;
-  /** What SQLite says about its file. */
+  /** What is wrong with the store itself, or `ok`: what SQLite says about its file, whether the counters of Postgres are right. */
   integrity: string;
   /** Whether the last program, which nobody killed, came to its end. */
   ended: boolean;
@@ -26,7 +26,7 @@ const shown = 5;
 export function violationsOf(course: Course, oracle: Course): string[] {
   return [
     ...(course.ended ? [] : ["The last program, which was not killed, did not come to its end."]),
-    ...(course.integrity === "ok" ? [] : [`The SQLite file is damaged: ${course.integrity}`]),
+    ...(course.integrity === "ok" ? [] : [`The store is damaged: ${course.integrity}`]),
     ...list("Jobs with the same batch token", duplicateTokens(course.ledger)),
     ...list(
       "Prompts that were sent more than once",

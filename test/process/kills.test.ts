@@ -1,25 +1,31 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, describe, it } from "vitest";
+import { describe, expect, inject, it } from "vitest";
+import { dropSchema } from "../support/postgres-store.ts";
 import { runKills, runUndisturbed, type KillOptions } from "./kill-course.ts";
+import { postgresStores, sqliteStores } from "./kill-stores.ts";
 import { violationsOf, type Course } from "./kill-verdict.ts";
 
+const schemas: string[] = [];
+const calm = { seed: 1, runs: 1, turnaround: "100ms", faults: ["createAnswerSlow=rate:0.6,ms:200"] };
+
 // The long form is `npm run test:kill`.
-describe("programs that are killed at random", () => {
-  it("end like those that were not", async () => {
+describe("programs that are killed at random", { timeout: 180_000 }, () => {
+  it.each<[string, (folder: string) => Omit<KillOptions, keyof typeof calm | "folder">]>([
+    ["one SQLite file", (folder) => ({ stores: sqliteStores(folder), programs: 2, kills: 2, killsPerWave: 4 })],
+    ["one Postgres schema", () => ({ stores: postgresStores(inject("postgresUrl"), schemas), programs: 3, kills: 5, killsPerWave: 8 })],
+  ])("end like those that were not, on %s", async (_name, given) => {
     const folder = mkdtempSync(join(tmpdir(), "gembatch-kill-"));
-    const options: KillOptions = {
-      ...{ kills: 2, seed: 1, runs: 1, killsPerWave: 4, turnaround: "100ms", folder },
-      faults: ["createAnswerSlow=rate:0.6,ms:200"],
-    };
+    const options = { ...calm, ...given(folder), folder };
     const course = await runKills(options);
     const violations = violationsOf(course, await runUndisturbed(options, course.waves));
     // What went wrong is kept to be looked at.
-    expect(violations, `the stores are in ${folder}`).toEqual([]);
-    expect(course.kills).toBeGreaterThanOrEqual(2);
+    expect(violations, `what the programs left is in ${folder} ${schemas.join(" ")}`).toEqual([]);
+    expect(course.kills).toBeGreaterThanOrEqual(options.kills);
+    for (const schema of schemas.splice(0)) await dropSchema(schema);
     rmSync(folder, { recursive: true });
-  }, 120_000);
+  });
 });
 
 describe("the verdict", () => {

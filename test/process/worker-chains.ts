@@ -40,5 +40,16 @@ export function defineChains(gembatch: Gembatch, version: string) {
       }),
     options,
   );
-  return { sequence, slow };
+  /** Its step is signed by the process that ran it: in the file before it is done, and as its output. */
+  const signed = gembatch.chain(
+    "signed",
+    async ({ step, run }, { file, ms }: StepInput) =>
+      step("sign", async () => {
+        appendFileSync(file, `${run.id} ${process.pid}\n`);
+        await delay(ms);
+        return process.pid;
+      }),
+    options,
+  );
+  return { sequence, slow, signed };
 }

@@ -6,6 +6,7 @@ import { testWorkers } from "./workers-suite.ts";
 
 testWorkers({
   name: "one SQLite file",
+  signals: true,
   createStore: async () => {
     const folder = mkdtempSync(join(tmpdir(), "gembatch-workers-store-"));
     return { url: `sqlite:${join(folder, "store.db")}`, dispose: async () => rmSync(folder, { recursive: true }) };
@@ -14,6 +15,7 @@ testWorkers({
 
 testWorkers({
   name: "one Postgres schema",
+  signals: false,
   createStore: async () => {
     const url = newSchema();
     return { url, dispose: async () => dropSchema(url) };

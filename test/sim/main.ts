@@ -1,5 +1,6 @@
 /**
- * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--emphasis NAME] [--store-faults locked|lost]`: the whole system in virtual time, seed by seed.
+ * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--emphasis NAME] [--store-faults locked|lost] [--store memory|postgres]`: the whole system in virtual time, seed by seed.
+ * On Postgres, each process has a store object of its own; the server is the one of `GEMBATCH_TEST_POSTGRES_URL`, else one that is started for it.
  *
  * Prints nothing about a seed that holds. A seed that does not: the promise that was broken, the end of its trace, and the command to repeat it.
  */
@@ -8,6 +9,8 @@ import { parseArgs } from "node:util";
 import { catchMutation } from "./catch-mutation.ts";
 import { findMutation, mutations } from "./mutations.ts";
 import type { Plan } from "./plan.ts";
+import { startPostgres } from "../support/postgres-server.ts";
+import { onPostgres, type SimStores } from "./sim-stores.ts";
 import { simulate, SimulationError, type Outcome } from "./simulate.ts";
 
 const { values } = parseArgs({
@@ -21,6 +24,7 @@ const { values } = parseArgs({
     emphasis: { type: "string" },
     /** Also lets calls of the store fail: `locked`, with nothing done; `lost`, done and unanswered, as a store over a network may. */
     "store-faults": { type: "string" },
+    store: { type: "string", default: "memory" },
   },
 });
 
@@ -29,8 +33,9 @@ const under = process.env["GEMBATCH_MUTATION"];
 
 function repeat(seed: number): string {
   const faults = values["store-faults"] === undefined ? "" : ` --store-faults ${values["store-faults"]}`;
+  const store = values.store === "memory" ? "" : ` --store ${values.store}`;
   const emphasis = values.emphasis === undefined ? "" : ` --emphasis ${values.emphasis}`;
-  return `npm run test:sim -- --seeds 1 --seed ${seed}${emphasis}${under === undefined ? "" : ` --mutation ${under}`}${faults}`;
+  return `npm run test:sim -- --seeds 1 --seed ${seed}${emphasis}${under === undefined ? "" : ` --mutation ${under}`}${faults}${store}`;
 }
 
 /** What is made likely on purpose, in every seed. */
@@ -44,7 +49,7 @@ function change(plan: Plan): void {
 }
 
 /** Runs seeds one after another. Returns whether all hold. */
-async function runSeeds(first: number, count: number): Promise<boolean> {
+async function runSeeds(first: number, count: number, stores: SimStores | undefined): Promise<boolean> {
   const total = {
     calls: 0,
     crashes: 0,
@@ -62,7 +67,7 @@ async function runSeeds(first: number, count: number): Promise<boolean> {
   for (let seed = first; seed < first + count; seed += 1) {
     let outcome: Outcome;
     try {
-      outcome = await simulate(seed, { change });
+      outcome = await simulate(seed, { change, ...(stores === undefined ? {} : { stores }) });
     } catch (error) {
       if (!(error instanceof SimulationError)) throw error;
       if (!values.quiet) for (const line of error.trace) print(line);
@@ -100,9 +105,13 @@ const count = Number(values.seeds);
 if (!Number.isInteger(count) || count < 1) throw new Error(`--seeds takes a whole number from 1, not ${values.seeds}.`);
 if (seed !== undefined && !Number.isInteger(seed)) throw new Error(`--seed takes a whole number, not ${values.seed}.`);
 
+if (values.store !== "memory" && values.store !== "postgres") throw new Error(`--store is memory or postgres, not ${values.store}.`);
+const server = values.store === "postgres" ? await startPostgres() : undefined;
+
 const held =
   values.mutations || values.mutation !== undefined
     ? await runMutations(values.mutation === undefined ? mutations.map(({ name }) => name) : [values.mutation], seed)
-    : await runSeeds(seed ?? randomInt(1, 1_000_000_000), count);
+    : await runSeeds(seed ?? randomInt(1, 1_000_000_000), count, server === undefined ? undefined : onPostgres(server.url));
+await server?.stop();
 // Abandoned processes of the simulation never end by themselves.
 process.exit(held ? 0 : 1);

@@ -62,6 +62,7 @@ export class Monitor implements Interceptor {
         return this.#heartbeat(params);
       case "leave":
         this.#leases.delete((params as { worker: string }).worker);
+        this.#freeClaims();
         return;
       case "claimRuns":
         for (const run of result as ClaimedRun[]) this.#claim("run", this.#runs, run.id, run.epoch, params);
@@ -101,6 +102,11 @@ export class Monitor implements Interceptor {
     this.#leases.set(worker.id, now + leaseMs);
     // By this clock, right or wrong, they are dead: what they held is given up.
     for (const [id, until] of this.#leases) if (until <= now) this.#leases.delete(id);
+    this.#freeClaims();
+  }
+
+  /** What was in the hand of a worker without a lease is in nobody's; such a worker may come back. */
+  #freeClaims(): void {
     for (const claim of [...this.#runs.values(), ...this.#batches.values()]) {
       if (claim.worker !== undefined && !this.#leases.has(claim.worker)) claim.worker = undefined;
     }

@@ -66,7 +66,10 @@ export class SimProcess implements Caller, Interceptor {
     await this.#fate(call, "after");
     if (call.port === "store" && this.#draws(this.#parts.plan.storeAnswerLost)) {
       this.#note(`${call.method} is done, the answer lost`);
-      throw new GembatchError("store_unavailable", "The connection to the store was lost.", { retryable: true });
+      throw new GembatchError("store_unavailable", "The connection to the store was lost.", {
+        retryable: true,
+        details: { inDoubt: true },
+      });
     }
     return result;
   }

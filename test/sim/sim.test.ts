@@ -39,6 +39,12 @@ describe("the whole system in virtual time", { timeout: 120_000 }, () => {
     expect(moved).toBeGreaterThan(0);
   });
 
+  it("keeps them on a store whose answers are lost, where no crash frees what nobody knows of", async () => {
+    const calm = { crash: 0, freeze: 0, freezeSending: 0 };
+    const outcome = await simulate(1, { change: (plan) => Object.assign(plan, { ...calm, storeAnswerLost: 0.02 }) });
+    expect(outcome.crashes + outcome.freezes).toBe(0);
+  });
+
   it("takes the same course under the same seed", async () => {
     const first = await course(3);
     expect(await simulate(3)).toEqual(first);

@@ -5,7 +5,6 @@
  */
 import { Gembatch } from "../../src/index.ts";
 import type { Store } from "../../src/core/store.ts";
-import { SqliteStore } from "../../src/stores/sqlite/store.ts";
 import { interceptPort } from "../../src/testing/intercept.ts";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { Monitor } from "./monitor.ts";
@@ -15,6 +14,7 @@ import { maxWaitMs, Quiescence } from "./quiescence.ts";
 import { Service } from "./service.ts";
 import { SimProcess, type ProcessParts } from "./sim-process.ts";
 import { SimProvider } from "./sim-provider.ts";
+import { inMemory, type SimStore, type SimStores } from "./sim-stores.ts";
 import { Trace } from "./trace.ts";
 import { judge, judgeDuplicates, listAll } from "./verdict.ts";
 import { Violation } from "./violation.ts";
@@ -67,6 +67,8 @@ export class SimulationError extends Error {
 export interface SimulationOptions {
   /** Changes of the plan that the seed drew. */
   change?: (plan: Plan) => void;
+  /** Default: one in memory. */
+  stores?: SimStores;
 }
 
 /** Rejects with a `SimulationError` if any promise does not hold under this seed. */
@@ -84,10 +86,12 @@ class Simulation {
   readonly #random: SeededRandom;
   readonly #plan: Plan;
   readonly #calmProvider: Plan["provider"];
-  readonly #store: SqliteStore;
+  readonly #stores: SimStore;
+  /** As the simulation itself looks at it. */
+  readonly #store: Store;
   readonly #monitor: Monitor;
   readonly #service: Service;
-  readonly #parts: ProcessParts;
+  readonly #parts: Omit<ProcessParts, "store">;
   readonly #figures = { crashes: 0, freezes: 0, steps: 0 };
   readonly #living = new Set<SimProcess>();
   readonly #cancelled = new Set<string>();
@@ -96,7 +100,7 @@ class Simulation {
   #started = false;
   #idle = false;
 
-  constructor(seed: number, trace: Trace, { change }: SimulationOptions) {
+  constructor(seed: number, trace: Trace, { change, stores = inMemory }: SimulationOptions) {
     this.#random = new SeededRandom(seed);
     this.#trace = trace;
     this.#plan = drawPlan(this.#random);
@@ -105,7 +109,8 @@ class Simulation {
     this.#world = new World(this.#random, trace);
     const { provider } = this.#plan;
     this.#calmProvider = { ...calmPlan().provider, turnaroundMs: provider.turnaroundMs, latencyMs: provider.latencyMs };
-    this.#store = new SqliteStore({ path: ":memory:", synchronous: "normal", random: new SeededRandom(seed) });
+    this.#stores = stores(this.#world, seed);
+    this.#store = this.#stores.peer();
     this.#monitor = new Monitor(this.#store, (violation) => this.#world.fail(violation));
     const providerPlan = () => (this.#faulty() ? provider : this.#calmProvider);
     this.#service = new Service(this.#world, providerPlan, (job) => {
@@ -114,12 +119,10 @@ class Simulation {
       );
       this.#monitor.jobCreated(job, provider.createHidden > 0).catch((error: unknown) => this.#world.fail(error));
     });
-    const watched = interceptPort<Store>(this.#store, "store", this.#monitor);
     this.#parts = {
       world: this.#world,
       plan: this.#plan,
       faulty: () => this.#faulty(),
-      store: watched,
       provider: new SimProvider(this.#world, this.#service, this.#monitor, providerPlan),
       onCrash: (process) => this.#crashed(process),
       onFreeze: () => (this.#figures.freezes += 1),
@@ -149,7 +152,7 @@ class Simulation {
     const virtualMs = world.now - world.startedAt;
     await this.#sweep();
     await judgeDuplicates(this.#store, this.#service, world.startedAt + this.#plan.faultsMs + longestFreezeMs);
-    await this.#store.close();
+    await this.#stores.end();
     return {
       digest: this.#trace.digest(),
       calls: world.calls,
@@ -169,7 +172,8 @@ class Simulation {
   #spawn(name: string, settings: { parkedBytes: number; concurrency: number }): { process: SimProcess; gembatch: Gembatch } {
     this.#names += 1;
     const skewMs = Math.round((this.#random.next() * 2 - 1) * this.#plan.skewMs);
-    const process = new SimProcess(`${name}${this.#names}`, skewMs, this.#parts);
+    const store = interceptPort<Store>(this.#stores.peer(), "store", this.#monitor);
+    const process = new SimProcess(`${name}${this.#names}`, skewMs, { ...this.#parts, store });
     this.#living.add(process);
     const gembatch = new Gembatch({
       store: process.mortal.store,
@@ -217,10 +221,11 @@ class Simulation {
     process.onDeath = () => this.#startClient();
     process.onClose = async () => gembatch.close();
     const clock = process.mortal.clock;
+    const roots = this.#started ? [] : this.#define(gembatch, process);
     process.run(async () => {
       if (!this.#started) {
         const random = new SeededRandom(1);
-        for (const root of this.#define(gembatch, process)) {
+        for (const root of roots) {
           await clock.sleep(random.next() < 0.5 ? 0 : (random.next() * startWithinMs) / 10);
           await root.begin({ priority: Math.floor(random.next() * 3) });
           if (random.next() < this.#plan.cancelled) this.#cancelled.add(root.id);

@@ -47,6 +47,7 @@ export class World {
   #signs = 0;
   #callsBefore = 0;
   #failure: Error | undefined;
+  readonly #outside = new Set<Promise<unknown>>();
 
   constructor(random: Random, trace: Trace) {
     this.random = random;
@@ -85,6 +86,17 @@ export class World {
   /** Resolves when the caller is not frozen. */
   async thaw(caller: Caller): Promise<void> {
     while (caller.frozenUntil > this.now) await this.sleep(caller.frozenUntil - this.now);
+  }
+
+  /** Work of the real world, a database's: time stands still and nothing else happens until it is done. */
+  async outside<T>(work: Promise<T>): Promise<T> {
+    this.#outside.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#outside.delete(work);
+      this.#signs += 1;
+    }
   }
 
   /** Ends the simulation with this. */
@@ -134,6 +146,7 @@ export class World {
     for (let quiet = 0; quiet < idleRounds; quiet += 1) {
       const before = this.#signs;
       await new Promise((resolve) => setImmediate(resolve));
+      while (this.#outside.size > 0) await Promise.allSettled(this.#outside);
       if (this.#signs !== before) quiet = -1;
       else if (this.#ready().length > 0) return;
     }

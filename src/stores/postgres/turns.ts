@@ -78,17 +78,22 @@ async function lockRuns(unit: Unit, turns: readonly TurnCommit[], numbers: Reado
 const quickUpdate = `
   UPDATE gb.runs r SET
     state = u.state, worker = CASE WHEN u.state = 1 THEN r.worker END, seq = r.seq + u.settled, entries = r.entries + u.added,
-    open = r.open + u.added - u.settled, attempts = 0, code = $2, reserved = r.reserved + u.reserved
+    open = r.open + u.added - u.settled, attempts = 0, code = $2, reserved = r.reserved + u.reserved,
+    ended_at = CASE WHEN u.state = 5 THEN $11::int8 ELSE r.ended_at END
   FROM unnest($3::int8[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::int4[], $9::float8[], $10::int2[])
     AS u(no, epoch, seen, first_no, settled, added, reserved, state)
   WHERE r.no = u.no AND CASE
     WHEN r.state = 1 AND r.epoch = u.epoch AND r.worker = $1 AND r.seq = u.seen AND r.entries = u.first_no AND r.cancel = 0
-      THEN u.state = 1 OR r.open + u.added - u.settled > 0
+      THEN CASE u.state
+        WHEN 1 THEN true
+        WHEN 2 THEN r.open + u.added - u.settled > 0
+        -- It ends: nothing is open, and nobody waits for it.
+        ELSE r.open + u.added - u.settled = 0 AND r.parent IS NULL AND r.shared = 0 END
     ELSE false END
   RETURNING r.no`;
 
 /**
- * The turn that nearly every turn is: it waits or goes on, starts nothing, and nothing happened to its run meanwhile. One guarded update says for all of them whether that
+ * The turn that nearly every turn is: it waits, goes on or completes, starts nothing, and nothing happened to its run meanwhile. One guarded update says for all of them whether that
  * is so, without reading or locking a row first. Returns those that it was right for; of the others nothing is changed.
  */
 async function commitQuickly(
@@ -104,12 +109,15 @@ async function commitQuickly(
   const quick = turns.flatMap((turn) => {
     const no = numbers.get(turn.run);
     const { type } = turn.outcome;
-    const simple = (type === "waiting" || type === "running") && turn.starts.length === 0 && turn.notes.length === 0;
+    const state = type === "waiting" ? RUN.waiting : type === "running" ? RUN.running : type === "completed" ? RUN.completed : undefined;
+    const simple = turn.starts.length === 0 && turn.notes.length === 0 && !turn.entries.some(isShared);
     // Two turns of one run are looked at in their order.
-    if (no === undefined || !simple || times.get(turn.run) !== 1 || turn.entries.some(isShared)) return [];
+    if (no === undefined || state === undefined || !simple || times.get(turn.run) !== 1) return [];
     const settled = turn.entries.filter((entry) => entry.settled !== undefined).length;
+    // What is still open when a run ends is withdrawn, one by one.
+    if (type === "completed" && settled < turn.entries.length) return [];
     const reserved = turn.entries.reduce((sum, entry) => sum + reservedFor(entry), 0);
-    return [{ turn, no, settled, reserved, state: type === "waiting" ? RUN.waiting : RUN.running, type }];
+    return [{ turn, no, settled, reserved, state }];
   });
   if (quick.length === 0) return done;
   quick.sort((a, b) => a.no - b.no);
@@ -127,18 +135,20 @@ async function commitQuickly(
       column("int4[]", group, ({ turn }) => turn.entries.length),
       column("float8[]", group, ({ reserved }) => reserved),
       column("int2[]", group, ({ state }) => state),
+      now,
     ]);
     for (const [no] of updated) right.add(no);
   }
-  for (const { turn, no, state, type } of quick) {
+  for (const { turn, no, state } of quick) {
     if (!right.has(no)) continue;
     let seq = turn.seen;
     for (const [i, entry] of turn.entries.entries()) {
       seq = (await insertEntry(unit, no, turn.firstNo + i, entry, now, seq + 1, "lives")) ?? seq;
     }
     unit.tallies.move(RUNS, RUN.running, state);
-    if (type === "waiting") unit.names.dropRun(turn.run);
-    done.set(turn, { state: type, seq });
+    if (state !== RUN.running) unit.names.dropRun(turn.run);
+    if (turn.outcome.type === "completed") unit.setOutcome(no, { output: turn.outcome.output, error: null });
+    done.set(turn, { state: runStates[state] ?? "runnable", seq });
   }
   return done;
 }

@@ -287,10 +287,20 @@ describe("routing", () => {
 
   it("asks anew when the output is gone", async () => {
     const { kit, start } = singleKit();
-    kit.provider.failNext("readResults", "missing");
+    // For longer than it may be late.
+    for (let n = 0; n < 40; n += 1) kit.provider.failNext("readResults", "missing");
     await start(2);
     await kit.run();
     expect(sizes(kit)).toEqual([2, 2]);
+    await kit.gembatch.close();
+  });
+
+  it("looks again for an output that is not there yet: a job that succeeded may show it late", async () => {
+    const { kit, start } = singleKit();
+    for (let n = 0; n < 10; n += 1) kit.provider.failNext("readResults", "missing");
+    await start(2);
+    await kit.run();
+    expect(sizes(kit)).toEqual([2]);
     await kit.gembatch.close();
   });
 });

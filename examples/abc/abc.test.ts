@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { Gembatch } from "gembatch";
 import { startEmulator, type Emulator } from "gembatch/emulator";
-import { gemini } from "gembatch/gemini";
 import { crashEverywhere, createTestKit } from "gembatch/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { answer } from "./answers.ts";
@@ -12,6 +11,7 @@ import { facts, readFilms } from "./films.ts";
 import { mostItCosts } from "./live.ts";
 import { readOptions } from "./options.ts";
 import { blockOf, lineOf, Progress } from "./progress.ts";
+import { emulated } from "./provider.ts";
 import { results, tableOf, writeResults, type Result } from "./results.ts";
 import { cut, pad, textWidth } from "./screen.ts";
 import { summaryOf } from "./summary.ts";
@@ -20,13 +20,15 @@ import { defineTaskB } from "./task-b.ts";
 import { defineTaskC } from "./task-c.ts";
 import { defineTasks } from "./tasks.ts";
 
+const apiKey = "secret";
+
 describe("tasks A, B and C", () => {
   let folder: string;
   let emulator: Emulator;
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), "abc-"));
-    emulator = await startEmulator({ turnaround: 30, answer });
+    emulator = await startEmulator({ turnaround: 30, answer, apiKey });
   });
 
   afterEach(async () => {
@@ -34,10 +36,10 @@ describe("tasks A, B and C", () => {
     rmSync(folder, { recursive: true });
   });
 
-  const connect = () =>
+  const connect = (asVertex = false) =>
     new Gembatch({
       store: `sqlite:${folder}/gembatch.db`,
-      provider: gemini({ apiKey: "none", baseUrl: emulator.url }),
+      provider: emulated({ url: emulator.url, apiKey }, asVertex),
       polling: { minInterval: "10ms" },
       retry: { initialDelay: "10ms" },
       logger: false,
@@ -91,6 +93,25 @@ describe("tasks A, B and C", () => {
     for (const task of tasks) await task.start(films);
     await again.onIdle();
     expect(emulator.ledger.totals.sentRows).toBe(sent);
+  });
+
+  it("come to the same on Vertex AI, in as many jobs", async () => {
+    const films = await readFilms(8);
+    const all: Result[][] = [];
+    for (const asVertex of [false, true]) {
+      rmSync(folder, { recursive: true });
+      await emulator.reset();
+      await using gembatch = connect(asVertex);
+      const tasks = defineTasks(gembatch);
+      for (const task of tasks) await task.start(films);
+      await gembatch.onIdle();
+      all.push(await Array.fromAsync(results(gembatch, tasks, films)));
+      expect(emulator.jobs().map(({ kind }) => kind)).toEqual(Array(3).fill(asVertex ? "storage" : "file"));
+      expect(emulator.ledger.duplicatePrompts()).toEqual([]);
+    }
+    const [onGemini, onVertex] = all;
+    expect(onVertex).toEqual(onGemini);
+    expect(onVertex?.every(({ errors }) => errors === undefined)).toBe(true);
   });
 
   it("go on after an interruption, with more films too", async () => {
@@ -190,9 +211,11 @@ describe("the films", () => {
 
 describe("the options", () => {
   it("have defaults that cost nothing", () => {
-    expect(readOptions([])).toEqual({ films: 3_201, live: false, fresh: false });
-    expect(readOptions(["--live"])).toEqual({ films: 25, live: true, fresh: false });
-    expect(readOptions(["--live", "--films", "7", "--fresh"])).toEqual({ films: 7, live: true, fresh: true });
+    expect(readOptions([])).toEqual({ films: 3_201, live: false, vertex: false, fresh: false });
+    expect(readOptions(["--live"])).toEqual({ films: 25, live: true, vertex: false, fresh: false });
+    expect(readOptions(["--live", "--films", "7", "--fresh"])).toEqual({ films: 7, live: true, vertex: false, fresh: true });
+    expect(readOptions(["--vertex"])).toEqual({ films: 3_201, live: false, vertex: true, fresh: false });
+    expect(() => readOptions(["--vertex", "--live"])).toThrow("--vertex is for the local emulator");
     expect(readOptions(["--help"])).toBe("help");
     expect(mostItCosts(25)).toBeLessThan(0.1);
   });

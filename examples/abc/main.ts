@@ -14,6 +14,7 @@ import { announceCost } from "./live.ts";
 import { model } from "./model.ts";
 import { help, readOptions, type Options } from "./options.ts";
 import { field, number, Progress } from "./progress.ts";
+import { emulated } from "./provider.ts";
 import { results, tableOf, writeResults } from "./results.ts";
 import { summaryOf } from "./summary.ts";
 import { defineTasks } from "./tasks.ts";
@@ -21,18 +22,17 @@ import { defineTasks } from "./tasks.ts";
 /** What Ctrl-C has to leave in order. */
 const open: { gembatch?: Gembatch; display?: Display; stopping?: true } = {};
 
-async function main({ films: count, live, fresh }: Options): Promise<number> {
-  const folder = live ? ".gembatch/abc-live" : ".gembatch/abc";
+async function main({ films: count, live, vertex, fresh }: Options): Promise<number> {
+  const folder = `.gembatch/abc${live ? "-live" : vertex ? "-vertex" : ""}`;
   const apiKey = process.env["GEMINI_API_KEY"];
   if (live && !apiKey) throw new Error("--live needs a Gemini API key in GEMINI_API_KEY. Without --live a local emulator answers.");
   if (fresh) await startAnew(folder, live);
   mkdirSync(folder, { recursive: true });
 
-  // Without --live neither the key nor the address in the environment counts.
   const emulator = live ? undefined : await connectEmulator(folder);
   await using gembatch = new Gembatch({
     store: `sqlite:${folder}/gembatch.db`,
-    provider: emulator ? gemini({ apiKey: emulator.apiKey, baseUrl: emulator.url }) : gemini({ apiKey }),
+    provider: emulator ? emulated(emulator, vertex) : gemini({ apiKey }),
     logger,
     ...(emulator ? { polling: { minInterval: "250ms" }, retry: { initialDelay: "500ms" } } : {}),
   });
@@ -41,7 +41,7 @@ async function main({ films: count, live, fresh }: Options): Promise<number> {
   const tasks = defineTasks(gembatch);
   const films = await readFilms(count);
   const progress = new Progress(gembatch, tasks, films, live);
-  const title = `${number(films.length)} films, tasks A, B and C, asked of ${live ? model : "the emulator"}`;
+  const title = `${number(films.length)} films, tasks A, B and C, asked of ${live ? model : vertex ? "the emulator as Vertex AI" : "the emulator"}`;
 
   await retryFailures(gembatch);
   const { complete, stats } = await progress.read();

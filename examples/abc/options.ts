@@ -4,6 +4,7 @@ import { filmCount } from "./films.ts";
 export interface Options {
   films: number;
   live: boolean;
+  vertex: boolean;
   fresh: boolean;
 }
 
@@ -16,6 +17,7 @@ no network, no key, no money. Started again, it goes on where it stopped.
 
   --films <number>  How many films, 1 to ${filmCount} (default all; with --live ${liveFilms})
   --live            Ask Gemini, with the key in GEMINI_API_KEY; this costs money
+  --vertex          Ask the emulator by the API of Vertex AI, with files in Cloud Storage
   --fresh           Start anew instead of going on
   --help            Print this
 `;
@@ -27,14 +29,16 @@ export function readOptions(args: readonly string[]): Options | "help" {
     options: {
       films: { type: "string" },
       live: { type: "boolean", default: false },
+      vertex: { type: "boolean", default: false },
       fresh: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
   });
   if (values.help) return "help";
+  if (values.live && values.vertex) throw new Error("--vertex is for the local emulator: with --live the Gemini API is asked.");
   const films = Number(values.films ?? (values.live ? liveFilms : filmCount));
   if (!/^\d+$/.test(values.films ?? "1") || films < 1 || films > filmCount) {
     throw new Error(`--films takes a whole number from 1 to ${filmCount}, not ${JSON.stringify(values.films)}.`);
   }
-  return { films, live: values.live, fresh: values.fresh };
+  return { films, live: values.live, vertex: values.vertex, fresh: values.fresh };
 }

@@ -269,8 +269,8 @@ describe("BigQuery", () => {
     expect((await table.getMetadata())[0]).toMatchObject({ tableReference: { tableId: "t" }, expirationTime: String(now + 1_000) });
     await expect(table.setMetadata({ expirationTime: String(now) })).rejects.toMatchObject({ code: 400 });
     await expect(table.setMetadata({ expirationTime: "soon" })).rejects.toMatchObject({ code: 400 });
-    await dataset.createTable("kept", { schema: "key:STRING", expirationTime: String(now + 1_000) } as Any);
-    await dataset.table("kept").setMetadata({ expirationTime: null });
+    await dataset.createTable("kept", { schema: "key:STRING", expirationTime: String(now + 1_000) });
+    await dataset.table("kept").setMetadata({ expirationTime: null } as Any);
     now += 999;
     expect((await table.exists())[0]).toBe(true);
     now += 1;

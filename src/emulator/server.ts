@@ -54,6 +54,8 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
   const service = createService(checkOptions(options));
   const server = createAdaptorServer({ fetch: createApp(service).fetch, overrideGlobalObjects: false }) as Server;
   server.requestTimeout = 0;
+  // As Google's front ends: a client that uses a connection again after some seconds must not find it just being closed.
+  server.keepAliveTimeout = 120_000;
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);

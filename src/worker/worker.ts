@@ -37,7 +37,7 @@ export interface WorkerParts {
 /** How long a running worker sleeps at most: other processes may have added work without a hint. */
 const maxSleepMs = 1_000;
 /** The longest rest between two looks while others ring. */
-const maxRestMs = 50;
+const maxRestMs = 100;
 
 /**
  * Advances everything that is due. `tick()` does it once, `start()` keeps doing it, each stage in a loop of its own so that a slow upload or
@@ -289,8 +289,8 @@ export class Worker {
         continue;
       }
       const sleep = async (ms: number, signal: AbortSignal) => clock.sleep(ms, { signal, background: this.#foreground === 0 });
-      // Looks cost, over a network most of all: whoever rings, one that found nothing is followed by a rest of twice its time.
-      const restMs = Math.min(maxRestMs, 2 * took);
+      // Looks cost, over a network most of all: whoever rings, one that found nothing is followed by a rest of four times its time.
+      const restMs = Math.min(maxRestMs, 4 * took);
       if (restMs >= 1) await sleep(restMs, this.#stop.signal);
       const ms = Math.min(maxSleepMs, Math.max(1, (wakeAt ?? Infinity) - clock.now()));
       await bell.wait(async (signal) => sleep(ms, AbortSignal.any([signal, this.#stop.signal])));

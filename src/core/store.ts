@@ -1,7 +1,7 @@
 /**
  * The store port. Every method is one atomic transition over arrays: all its effects are durable when it resolves, or none is.
  * A failed precondition (a lost lease, a state that moved on) is a return value, not an error. Every method may be repeated
- * after a crash. Time is passed in (`now`, milliseconds since 1970).
+ * after a crash. A call that may have been done although it failed rejects with `store_unavailable` and `details: { inDoubt: true }`. Time is passed in (`now`, milliseconds since 1970).
  *
  * Ownership: a run or a batch in hand belongs to a worker and an `epoch` that grows with every claim. A claim is alive while its worker's
  * lease is: one row a worker is renewed, not one a run. Whoever holds an older epoch changes nothing.

@@ -24,8 +24,10 @@ export async function advanceRoute(context: PipelineContext): Promise<StageResul
 
 async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise<void> {
   const retryAt = retryTimes(context);
+  let lines: number | undefined;
   try {
-    if (!(await routeRows(context, batch, retryAt))) return;
+    lines = await routeRows(context, batch, retryAt);
+    if (lines === undefined) return;
   } catch (error) {
     if (context.signal.aborted) throw error;
     const gone = ProviderError.is(error) && error.failure === "missing";
@@ -41,8 +43,8 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
     return;
   }
   const [open] = await context.store.readMembers({ batch: batch.id, after: undefined, limit: 1 });
-  if (open && batch.failures === 0) {
-    // A download that was cut between two lines looks complete: read on once more before anything is paid for again.
+  if (open && (batch.failures === 0 || lines > batch.cursor)) {
+    // A download that was cut between two lines looks complete. So it counts as complete when a further read brings nothing new: only then is anything paid for again.
     const dueAt = context.clock.now() + context.polling.minIntervalMs;
     await updateBatch(context, batch, { dueAt, failures: 1 });
     return;
@@ -68,8 +70,8 @@ function withoutLine(batch: BatchRecord, retryAt: RetryTimes): Extract<RequestRe
   return { type: "retry", availableAt: retryAt(1), error: noAnswer(batch, state, `its job ended ${state} before its turn`) };
 }
 
-/** `false`: the batch is not ours any more. */
-async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: RetryTimes): Promise<boolean> {
+/** How many lines the output had; `undefined`: the batch is not ours any more. */
+async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: RetryTimes): Promise<number | undefined> {
   const provider = providerOf(context, batch.lane);
   const job: ProviderJob = {
     name: batch.job!,
@@ -97,9 +99,9 @@ async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: 
     if (settled) rows.push(settled);
     else unknown += 1;
     if (settled && "value" in settled.result) chars += settled.result.value?.length ?? 0;
-    if ((rows.length + unknown >= settleChunk || chars >= settleChars) && !(await flush())) return false;
+    if ((rows.length + unknown >= settleChunk || chars >= settleChars) && !(await flush())) return undefined;
   }
-  return flush();
+  return (await flush()) ? line : undefined;
 }
 
 /** What a line means for the request that it names; `undefined` if it names none. */

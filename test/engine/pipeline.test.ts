@@ -256,6 +256,18 @@ describe("routing", () => {
     await kit.gembatch.close();
   });
 
+  it.each([0, 1, 2])("reads on when an output was cut between two lines, after %i broken reads before", async (broken) => {
+    const { kit, start } = singleKit();
+    for (let n = 0; n < broken; n += 1) kit.provider.failNext("readResults", "unavailable");
+    await start(9);
+    await kit.advance("2s");
+    let reads = 0;
+    kit.provider.jobs[0]!.output = (rows) => rows.slice(0, 3 * (reads += 1));
+    await kit.run();
+    expect(sizes(kit)).toEqual([9]);
+    await kit.gembatch.close();
+  });
+
   it("asks again for rows that never came, and for transient errors", async () => {
     let asked = 0;
     const { kit, chain, start } = singleKit({

@@ -41,7 +41,9 @@ export class Upkeep {
     const limit = new AbortController();
     const timer = clock.sleep(lastSweepMs, { signal: limit.signal, background: true }).then(() => limit.abort());
     try {
-      await Promise.race([advanceSweep({ ...this.#context, signal: limit.signal }), timer]);
+      // Of every provider: a worker that stops has given up its roles by now, and what is swept twice does no harm.
+      const roles = () => [...this.#context.providers.keys()];
+      await Promise.race([advanceSweep({ ...this.#context, roles, signal: limit.signal }), timer]);
     } catch (error) {
       log.debug(`What is left at the provider is removed at the next start: ${messageOf(error)}`);
     } finally {

@@ -47,6 +47,32 @@ describe("a worker that stops", () => {
     for (const { gembatch } of [leaving, staying]) await gembatch.close();
     rmSync(folder, { recursive: true });
   });
+
+  it("removes what is left at the provider, though it gave up its roles before", async () => {
+    const { gembatch, worker, provider, clock } = createTestKit({ clock: new ManualClock(), cleanup: "10s" });
+    const working = Promise.withResolvers<void>();
+    let executed = 0;
+    const chain = gembatch.chain("long", async ({ step, models }) => {
+      await models.generateContent({ model: "gemini-2.5-flash", contents: "one" });
+      await step("work", async () => {
+        executed += 1;
+        await working.promise;
+      });
+    });
+    await chain.start(null);
+    const left = () => provider.jobs.filter(({ deleted }) => !deleted).length;
+    while (executed === 0) {
+      await worker.tick();
+      await clock.advance(1_000);
+    }
+    expect(left()).toBe(1);
+    const stopping = worker.stop({ grace: "1h" });
+    for (let seconds = 0; seconds < 60; seconds += 5) await clock.advance(5_000);
+    working.resolve();
+    await stopping;
+    expect(left()).toBe(0);
+    await gembatch.close();
+  });
 });
 
 describe("a worker on a store that gives hints", () => {

@@ -1,6 +1,5 @@
-import { GembatchError } from "../core/errors.ts";
 import type { CommitResult, TurnCommit } from "../core/store.ts";
-import type { PipelineContext } from "./stage.ts";
+import { isStoreAway, type PipelineContext, waitForStore } from "./stage.ts";
 
 interface Waiting {
   turn: TurnCommit;
@@ -10,8 +9,6 @@ interface Waiting {
 
 /** Turns committed by one transaction. */
 const groupSize = 1_024;
-/** How soon a store that failed is tried again. */
-const retryMs = 1_000;
 
 /**
  * Collects the commits of turns that end in the same macrotask and writes them together: one transaction for hundreds of turns is what makes
@@ -48,11 +45,9 @@ export class CommitGroup {
         for (const [index, { resolve }] of group.entries()) resolve(results[index] ?? { state: "lost" });
         return;
       } catch (error) {
-        if (GembatchError.is(error) && error.code.startsWith("store_") && !this.#context.signal.aborted) {
-          // The store is away or full: the turns stay in hand until it takes them.
-          this.#context.log.error(`${group.length} turns could not be committed and are tried again: ${error.message}`);
-          this.#context.onTrouble(error);
-          await clock.sleep(retryMs, { signal: this.#context.signal });
+        if (isStoreAway(error) && !this.#context.signal.aborted) {
+          // The turns stay in hand until it takes them.
+          await waitForStore(this.#context, `${group.length} turns could not be committed`, error);
         } else if (group.length > 1) {
           // One turn spoils the group; the others must not suffer for it.
           await Promise.all(group.map(async (one) => this.#write([one])));

@@ -8,7 +8,7 @@ import { budgetReason, freeOfRun } from "../core/budget.ts";
 import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
 import type { ClaimedRun, Entry, TurnCommit } from "../core/store.ts";
 import { CommitGroup } from "./commit-group.ts";
-import { messageOf, type PipelineContext, type StageResult } from "./stage.ts";
+import { isStoreAway, messageOf, type PipelineContext, type StageResult } from "./stage.ts";
 
 export interface RunPolicy {
   /** Turns executed at once. */
@@ -34,6 +34,8 @@ const claimSize = 1_024;
 const parkedMaxAgeMs = 15 * 60_000;
 /** When a run is tried again whose payloads cannot be read or written at the moment. */
 const tryLaterMs = 60_000;
+/** When runs are tried again whose histories could not be read because the store was away. */
+const storeBackMs = 1_000;
 const graceStepsMs = [0, 50, 500, 5_000];
 
 /** Claims runnable runs, executes their turns side by side, commits them in groups. */
@@ -90,7 +92,7 @@ export class RunStage {
     this.#parked.clear();
   }
 
-  /** Takes up as many runs as there is room for. */
+  /** Takes up as many runs as there is room for: one promise for each, that settles when its turn is committed or the run was given back. */
   async claim(): Promise<Promise<void>[]> {
     const { store, clock, worker } = this.#context;
     const limit = Math.min(claimSize, this.#policy.concurrency - this.#active.size);
@@ -102,7 +104,7 @@ export class RunStage {
     const histories = await this.#histories(runs.map((run, index) => ({ run, since: parked[index]?.loaded ?? 0 })));
     return runs.flatMap((run, index) => {
       const history = histories[index];
-      if (!history) return [];
+      if (!history) return [Promise.resolve()];
       const turn = parked[index];
       const execution = turn ? this.#resume(turn, run, history) : this.#start(run, history);
       const done = execution.catch((error: unknown) =>
@@ -118,25 +120,32 @@ export class RunStage {
     const load = async (some: typeof claims) => store.loadHistory({ runs: some.map(({ run, since }) => ({ run: run.id, since })) });
     try {
       return await load(claims);
-    } catch {
+    } catch (error) {
+      if (isStoreAway(error)) {
+        // Nothing is wrong with any of the runs: all are claimed anew as soon as the store is back, which the commit that gives them back waits for.
+        log.error(`The histories of ${claims.length} runs cannot be read and are tried again: ${error.message}`);
+        return Promise.all(claims.map(async ({ run }) => this.#giveBack(run, error, storeBackMs)));
+      }
       return Promise.all(
         claims.map(async (claim) => {
           try {
             return (await load([claim]))[0];
           } catch (error) {
-            const { id, epoch, seq, code } = claim.run;
-            log.error(`Run ${id}: its history cannot be read: ${messageOf(error)}`, { run: id });
-            const outcome = this.#tryLater(serializeError(error, "store_unavailable"));
-            await this.#commits.commit({ run: id, epoch, seen: seq, firstNo: 0, entries: [], starts: [], code, notes: [], outcome });
-            return undefined;
+            log.error(`Run ${claim.run.id}: its history cannot be read: ${messageOf(error)}`, { run: claim.run.id });
+            return this.#giveBack(claim.run, error, tryLaterMs);
           }
         }),
       );
     }
   }
 
-  #tryLater(error: SerializedError) {
-    return { type: "retry", at: this.#context.clock.now() + tryLaterMs, error } as const;
+  async #giveBack({ id, epoch, seq, code }: ClaimedRun, thrown: unknown, delayMs: number): Promise<undefined> {
+    const outcome = this.#tryLater(serializeError(thrown, "store_unavailable"), delayMs);
+    await this.#commits.commit({ run: id, epoch, seen: seq, firstNo: 0, entries: [], starts: [], code, notes: [], outcome });
+  }
+
+  #tryLater(error: SerializedError, delayMs = tryLaterMs) {
+    return { type: "retry", at: this.#context.clock.now() + delayMs, error } as const;
   }
 
   /** All of these are committed, or the rest of them is busy with steps and I/O of its own. */

@@ -7,6 +7,7 @@ import type { BatchingPolicy } from "../core/batching.ts";
 import type { BreakerPolicy } from "../core/breaker.ts";
 import type { Budget } from "../core/budget.ts";
 import type { Clock, Random } from "../core/clock.ts";
+import { GembatchError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { PollingPolicy, Turnarounds } from "../core/polling.ts";
 import type { Price } from "../core/pricing.ts";
@@ -188,6 +189,21 @@ function retryDelayMs(context: PipelineContext, error: unknown, failures: number
 /** For logs and stored errors: what a service or a driver says may quote a prompt or a key. */
 export function messageOf(error: unknown): string {
   return scrub(error instanceof Error ? error.message : String(error));
+}
+
+/** How soon a store that is away or full is tried again. */
+const storeRetryMs = 1_000;
+
+/** Whether the store itself is in trouble, whatever was asked of it. */
+export function isStoreAway(error: unknown): error is GembatchError {
+  return GembatchError.is(error) && error.code.startsWith("store_") && error.code !== "store_corrupt";
+}
+
+/** Says what the store's trouble keeps from being done, and waits until it is worth another try. */
+export async function waitForStore({ clock, log, onTrouble, signal }: PipelineContext, what: string, error: GembatchError): Promise<void> {
+  log.error(`${what} and are tried again: ${error.message}`);
+  onTrouble(error);
+  await clock.sleep(storeRetryMs, { signal });
 }
 
 /** The earliest of these instants. */

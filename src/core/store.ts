@@ -512,8 +512,11 @@ export interface Store {
   startRuns(params: { now: number; runs: NewRun[] }): Promise<StartOutcome[]>;
   /** A bulk start is going on until `until`; renew or end it (`until: 0`). While one is, no lane counts as quiet. */
   holdFlush(params: { producer: string; until: number }): Promise<void>;
-  /** runnable → running for up to `limit` runs of these chains, highest priority first, oldest first within it. Epoch + 1. */
-  claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]>;
+  /**
+   * runnable → running for up to `limit` runs of these chains, highest priority first, oldest first within it. Epoch + 1. `own`: leaves runs to the live workers that
+   * claimed them last, who may have their turns in memory; a store may take no notice of it.
+   */
+  claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[]; own?: boolean }): Promise<ClaimedRun[]>;
   /** The history of runs in hand, by number; only what settled after `since` (0 for everything, open entries included). */
   loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]>;
   /**

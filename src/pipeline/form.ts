@@ -43,6 +43,7 @@ export class FormStage {
 
   async advance(context: PipelineContext): Promise<StageResult> {
     const { store, clock } = context;
+    if (![...context.providers.keys()].some((provider) => context.sends(provider))) return { worked: false };
     const now = clock.now();
     const activity = await store.activity({ now, chains: context.chains() });
     const quietMs = this.#quietMs(context, activity, now);

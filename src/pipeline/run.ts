@@ -36,6 +36,10 @@ const parkedMaxAgeMs = 15 * 60_000;
 const tryLaterMs = 60_000;
 /** When runs are tried again whose histories could not be read because the store was away. */
 const storeBackMs = 1_000;
+/** How long a worker has found nothing of its own before it takes up what others may keep in memory. */
+const patienceMs = 500;
+/** How often it takes up the oldest runs in any case, whoever keeps their turns: none may wait for a busy worker while others go on for ever. */
+const fairnessMs = 10_000;
 const graceStepsMs = [0, 50, 500, 5_000];
 
 /** Claims runnable runs, executes their turns side by side, commits them in groups. */
@@ -50,6 +54,9 @@ export class RunStage {
   readonly #parked = new Map<string, { turn: Turn; since: number; bytes: number }>();
   #parkedBytes = 0;
   #dropAt = 0;
+  /** Since when this worker looks for runs of its own in vain, and when it last took up those of any; monotonic. */
+  #vainSince: number | undefined;
+  #claimedAnyAt = -Infinity;
   readonly #grace = new Map<string, number>();
 
   constructor(context: PipelineContext, policy: RunPolicy, parts: RunParts) {
@@ -73,10 +80,22 @@ export class RunStage {
     return this.#active.size;
   }
 
-  /** Claims once and executes until the claimed turns are committed; turns that run long steps or I/O go on in the background. */
-  async advance(): Promise<StageResult> {
+  /**
+   * Claims once and executes until the claimed turns are committed; turns that run long steps or I/O go on in the background. `patient`: leaves runs whose turns
+   * another worker may keep in memory to that one, for a while.
+   */
+  async advance({ patient = false } = {}): Promise<StageResult> {
     this.#loop.expire();
-    const started = await this.claim();
+    const { clock } = this.#context;
+    const now = clock.monotonic();
+    const own = patient && now - (this.#vainSince ?? now) < patienceMs && now - this.#claimedAnyAt < fairnessMs;
+    const started = await this.claim(own);
+    if (!own) this.#claimedAnyAt = now;
+    if (started.length === 0 && own) {
+      this.#vainSince ??= now;
+      return { worked: false, wakeAt: clock.now() + patienceMs - (now - this.#vainSince) };
+    }
+    this.#vainSince = undefined;
     if (started.length === 0) return { worked: false };
     await this.#settled(started);
     return { worked: true };
@@ -93,12 +112,12 @@ export class RunStage {
   }
 
   /** Takes up as many runs as there is room for: one promise for each, that settles when its turn is committed or the run was given back. */
-  async claim(): Promise<Promise<void>[]> {
+  async claim(own = false): Promise<Promise<void>[]> {
     const { store, clock, worker } = this.#context;
     const limit = Math.min(claimSize, this.#policy.concurrency - this.#active.size);
     const chains = this.#context.chains();
     if (limit <= 0 || chains.length === 0 || !this.#context.mayClaim()) return [];
-    const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains });
+    const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains, own });
     if (runs.length === 0) return [];
     const parked = runs.map((run) => this.#takeParked(run));
     const histories = await this.#histories(runs.map((run, index) => ({ run, since: parked[index]?.loaded ?? 0 })));

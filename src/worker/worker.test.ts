@@ -114,6 +114,40 @@ describe("a worker on a store that gives hints", () => {
   });
 });
 
+describe("a worker on a store that other workers share", () => {
+  it("takes up what another may keep in memory when it has found nothing of its own for half a second", async () => {
+    const asked: boolean[] = [];
+    class SharedStore extends SqliteStore implements Store {
+      override async claimRuns(params: Parameters<Store["claimRuns"]>[0]) {
+        asked.push(params.own ?? false);
+        return params.own ? [] : super.claimRuns(params);
+      }
+    }
+    const clock = new ManualClock();
+    const { gembatch, worker } = createTestKit({ store: new SharedStore({ path: ":memory:" }), clock });
+    const chain = gembatch.chain("plain", (_context, n: number) => n);
+    const settle = async () => {
+      for (let round = 0; round < 200; round += 1) await new Promise(setImmediate);
+    };
+    await worker.start();
+    await settle();
+    await clock.advance(10_500);
+    await settle();
+    asked.length = 0;
+    const { id } = await chain.start(5);
+    await settle();
+    expect([...new Set(asked)]).toEqual([true]);
+    expect(await gembatch.runs.get(id)).toMatchObject({ state: "runnable" });
+    for (let ms = 0; ms < 600; ms += 50) {
+      await clock.advance(50);
+      await settle();
+    }
+    expect(await gembatch.runs.get(id)).toMatchObject({ state: "completed" });
+    await worker.stop();
+    await gembatch.close();
+  });
+});
+
 describe("a worker on a store with a clock", () => {
   /** A store whose clock is an hour ahead. */
   class AheadStore extends SqliteStore implements Store {

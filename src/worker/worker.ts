@@ -38,6 +38,8 @@ export interface WorkerParts {
 const maxSleepMs = 1_000;
 /** The longest rest between two looks while others ring. */
 const maxRestMs = 100;
+/** How often a running worker looks for the next timer at most, however often it is woken; a sleep may end that much later. */
+const timersRestMs = 100;
 
 /**
  * Advances everything that is due. `tick()` does it once, `start()` keeps doing it, each stage in a loop of its own so that a slow upload or
@@ -58,6 +60,7 @@ export class Worker {
   #stopHints: (() => void) | undefined;
   #learned = false;
   #tickedAt = 0;
+  #timersAt = -Infinity;
   #foreground = 0;
 
   constructor(parts: WorkerParts) {
@@ -187,9 +190,14 @@ export class Worker {
     ];
   }
 
-  async #timers(): Promise<StageResult> {
+  /** Fires what is due, and looks for what is next: at most every `restMs`, for that costs more. */
+  async #timers(restMs = 0): Promise<StageResult> {
     const { store, clock } = this.#parts;
-    const fired = await store.fireTimers({ now: clock.now(), limit: 1_000 });
+    const now = clock.now();
+    const fired = await store.fireTimers({ now, limit: 1_000 });
+    const sinceMs = now - this.#timersAt;
+    if (sinceMs >= 0 && sinceMs < restMs) return { worked: fired > 0, wakeAt: this.#timersAt + restMs };
+    this.#timersAt = now;
     const { nextTimerAt, nextDeadlineAt } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
     const wakeAt = earliest(nextTimerAt, nextDeadlineAt);
     return { worked: fired > 0, ...(wakeAt === undefined ? {} : { wakeAt }) };
@@ -235,10 +243,10 @@ export class Worker {
     });
     const stages: [string, () => Promise<StageResult>][] = [
       ["heartbeat", async () => this.#heartbeatStage()],
-      ["timers", async () => this.#timers()],
+      ["timers", async () => this.#timers(timersRestMs)],
       ["poll", async () => this.#withDue(advancePoll, ["in_progress"])],
       ["route", async () => this.#withDue(advanceRoute, ["routing"])],
-      ["run", async () => this.#run.advance()],
+      ["run", async () => this.#run.advance({ patient: true })],
       ["deadline", async () => advanceDeadlines(this.#context)],
       ["form", async () => this.#form.advance(this.#context)],
       [

@@ -48,7 +48,7 @@ const laneActivities = `
 /** Existence questions only; what waits is in none of these indexes. $1: now; $2: what the leases are compared with; $3: chains. */
 const flags = `
   SELECT
-    CASE WHEN $3::int4[] IS NULL THEN (SELECT no FROM gb.runs WHERE state = 0 ORDER BY chain, priority DESC, no LIMIT 1) IS NOT NULL
+    CASE WHEN $3::int4[] IS NULL THEN (SELECT no FROM gb.runs WHERE state = 0 ORDER BY chain, home, priority DESC, no LIMIT 1) IS NOT NULL
       ELSE EXISTS (SELECT 1 FROM unnest($3::int4[]) AS c(no) WHERE ${hasRunnable("c.no")}) END AS runnable,
     EXISTS (
       SELECT 1 FROM gb.workers w WHERE w.lease_until > ${leaseTime("$2")} AND EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 1 AND r.worker = w.no)

@@ -110,6 +110,8 @@ export const migrations: readonly string[] = [
     chain integer NOT NULL,
     epoch integer NOT NULL DEFAULT 0,
     worker integer,
+    -- Who claimed it last and may have its turn in memory; 0: nobody did.
+    home integer NOT NULL DEFAULT 0,
     seq integer NOT NULL DEFAULT 0,
     open integer NOT NULL DEFAULT 0,
     entries integer NOT NULL DEFAULT 0,
@@ -127,7 +129,7 @@ export const migrations: readonly string[] = [
     starter bigint,
     ended_at bigint
   ) ${hot};
-  CREATE INDEX runs_runnable ON gb.runs (chain, priority DESC, no) WHERE state = 0;
+  CREATE INDEX runs_runnable ON gb.runs (chain, home, priority DESC, no) WHERE state = 0;
   CREATE INDEX runs_running ON gb.runs (worker) WHERE state = 1;
   CREATE INDEX runs_retrying ON gb.runs (retry_at) WHERE state = 3;
   CREATE INDEX runs_trouble ON gb.runs (state, no) WHERE state IN (4, 6);

@@ -199,7 +199,8 @@ describe("query plans of the Postgres store", () => {
   });
 
   it.each([
-    ["runs_runnable", "WHERE state = 0 AND chain = c.no ORDER BY"],
+    ["runs_runnable", "WHERE state = 0 AND chain = h.chain AND home = h.home ORDER BY"],
+    ["runs_runnable", "WHERE r.state = 0 AND r.chain = h.chain AND r.home > h.home ORDER BY"],
     ["runs_runnable", "WHERE r.state = 0 AND r.chain = c.no ORDER BY"],
     ["runs_running", "WHERE state = 1 AND worker >= $1"],
     ["runs_retrying", "WHERE state = 3 AND retry_at <= $1 ORDER BY"],
@@ -239,7 +240,7 @@ describe("query plans of the Postgres store", () => {
     await fill({ run: 2, entry: 4 });
     const values: [part: string, values: unknown[]][] = [
       ["SELECT c.no FROM unnest", ["{1,2,3,4}"]],
-      ["WITH next AS MATERIALIZED", ["{1,2,3,4}", 100, 1]],
+      ["WITH RECURSIVE homes", ["{1,2,3,4}", 100, 1, true]],
     ];
     for (const [part, parameters] of values) {
       const text = texts.find((item) => item.includes(part) && item.includes("chain = c.no"));

@@ -3,6 +3,7 @@ import { Schemas } from "../../../test/support/postgres-schemas.ts";
 import type { ClaimedRun, Store } from "../../core/store.ts";
 import {
   child,
+  digestRuns,
   failure,
   flexLane,
   lane,
@@ -156,6 +157,30 @@ describe("stores on one schema that work at the same time", () => {
       new Set([1]),
     ]);
     await expectSound(stores[0]!);
+  });
+
+  it("a claim of a worker's own runs leaves those of live workers, and takes those of workers that are gone", async () => {
+    const [a, b] = (await peers(2)) as [StoreKit, StoreKit];
+    const own = async (kit: StoreKit, worker: string) =>
+      (await kit.store.claimRuns({ worker, now: kit.now, limit: 10, chains: digestRuns, own: true })).map(({ id }) => id).toSorted();
+    const wake = async (run: ClaimedRun) => a.store.wakeRuns({ now: a.now, runs: [{ run: run.id, epoch: run.epoch }] });
+    await a.start(newRun("one"), newRun("two"));
+    const [one, two] = [await a.claimOne("w1"), await b.claimOne("w2")];
+    await a.commit(one, { entries: [request("ask")] }, "w1");
+    await b.commit(two, { entries: [request("ask")] }, "w2");
+    await wake(one);
+    await wake(two);
+    await a.start(newRun("fresh"));
+    expect(await own(b, "w2")).toEqual(["fresh", "two"]);
+    expect(await own(b, "w2")).toEqual([]);
+    await b.store.leave({ worker: "w2", now: b.now });
+    // What a worker that has left had in hand, or would have come back to, is anybody's.
+    expect(await own(a, "w1")).toEqual(["fresh", "one", "two"]);
+    await a.store.leave({ worker: "w1", now: a.now });
+    await b.beat("w2");
+    const high = newRun("high", { priority: 5 });
+    await a.start(high);
+    expect((await b.claim(2, "w2")).map(({ id }) => id)).toEqual(["high", "one"]);
   });
 
   it("whoever starts the same ids, one of them starts each", async () => {

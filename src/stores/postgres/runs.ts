@@ -200,7 +200,7 @@ export async function addNotes(unit: Unit, run: number, notes: readonly string[]
 
 /** Whether a chain has something runnable. In the order of the index: an EXISTS is answered by a walk over the table while statistics say that most runs are runnable. */
 export const hasRunnable = (chain: string): string =>
-  `(SELECT r.no FROM gb.runs r WHERE r.state = 0 AND r.chain = ${chain} ORDER BY r.priority DESC, r.no LIMIT 1) IS NOT NULL`;
+  `(SELECT r.no FROM gb.runs r WHERE r.state = 0 AND r.chain = ${chain} ORDER BY r.home, r.priority DESC, r.no LIMIT 1) IS NOT NULL`;
 
 /** Chains (by number) that have something runnable: one look into the partial index each. */
 export async function runnableChains(sql: Sql, chains: readonly number[]): Promise<number[]> {
@@ -214,14 +214,24 @@ export async function runnableChains(sql: Sql, chains: readonly number[]): Promi
 /** More chains than this with runs to take up at the same moment are left to the next claim. */
 const CHAINS_PER_CLAIM = 200;
 
-/** One ordered walk of the index a chain, each of at most as many rows as are wanted; rows that somebody else is claiming are passed over. */
+/**
+ * One ordered walk of the index a chain and home, each of at most as many rows as are wanted; rows that somebody else is claiming are passed over. Homes are found by one look each.
+ * `$4`: those of other workers too; of workers that are gone in any case.
+ */
 const claim = `
-  WITH next AS MATERIALIZED (
-    SELECT r.no FROM unnest($1::int4[]) AS c(no) CROSS JOIN LATERAL (
-      SELECT no, priority FROM gb.runs WHERE state = 0 AND chain = c.no ORDER BY priority DESC, no LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) r ORDER BY r.priority DESC, r.no LIMIT $2
+  WITH RECURSIVE homes(chain, home) AS (
+    SELECT c.no, (SELECT r.home FROM gb.runs r WHERE r.state = 0 AND r.chain = c.no ORDER BY r.home, r.priority DESC, r.no LIMIT 1) FROM unnest($1::int4[]) AS c(no)
+    UNION ALL
+    SELECT h.chain, (
+      SELECT r.home FROM gb.runs r WHERE r.state = 0 AND r.chain = h.chain AND r.home > h.home ORDER BY r.home, r.priority DESC, r.no LIMIT 1
+    ) FROM homes h WHERE h.home IS NOT NULL
+  ), next AS MATERIALIZED (
+    SELECT r.no FROM homes h CROSS JOIN LATERAL (
+      SELECT no, priority FROM gb.runs WHERE state = 0 AND chain = h.chain AND home = h.home ORDER BY priority DESC, no LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) r WHERE $4 OR h.home = $3 OR NOT EXISTS (SELECT FROM gb.workers w WHERE w.no = h.home)
+    ORDER BY r.priority DESC, r.no LIMIT $2
   )
-  UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $3 FROM gb.run_inputs i WHERE r.no = ANY(ARRAY(SELECT no FROM next)) AND i.no = r.no
+  UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $3, home = $3 FROM gb.run_inputs i WHERE r.no = ANY(ARRAY(SELECT no FROM next)) AND i.no = r.no
   RETURNING r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.deadline_at, r.usd, r.reserved, r.created_at, i.input`;
 
 type ClaimRow = [
@@ -243,10 +253,10 @@ type ClaimRow = [
 
 export async function claimRuns(
   unit: Unit,
-  { worker, limit, chains }: { worker: string; limit: number; chains: readonly number[] },
+  { worker, limit, chains, own }: { worker: string; limit: number; chains: readonly number[]; own: boolean },
 ): Promise<ClaimedRun[]> {
   const workerNo = await unit.names.ensureWorker(worker);
-  const rows = await unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, workerNo]);
+  const rows = await unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, workerNo, !own]);
   unit.tallies.move(RUNS, RUN.runnable, RUN.running, rows.length);
   await unit.names.loadChains(rows.map((row) => row[3]));
   rows.sort((a, b) => b[8] - a[8] || a[0] - b[0]);

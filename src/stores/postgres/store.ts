@@ -230,11 +230,11 @@ export class PostgresStore implements Store {
     return this.#write(async (unit) => holdFlush(unit, params));
   }
 
-  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]> {
+  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[]; own?: boolean }): Promise<ClaimedRun[]> {
     if (params.limit <= 0) return [];
     const chains = await this.#read(async (sql, names) => runnableChains(sql, await names.chainNos(params.chains)));
     if (chains.length === 0) return [];
-    return this.#write(async (unit) => claimRuns(unit, { ...params, chains }));
+    return this.#write(async (unit) => claimRuns(unit, { ...params, chains, own: params.own ?? false }));
   }
 
   loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {

@@ -17,12 +17,11 @@ import type {
   RunRecord,
   StartOutcome,
   Store,
+  StoreParams,
 } from "../core/store.ts";
 import { Payloads } from "./codec-payloads.ts";
 import { giveBack, type UnreadableRun } from "./give-back.ts";
 import { WrappedStore } from "./wrapped-store.ts";
-
-type Params<Method extends keyof Store> = Store[Method] extends (params: infer P) => unknown ? P : never;
 
 /**
  * The same store with prompts, answers, inputs, outputs and the texts of errors encoded. Encoding is over before the one call of the wrapped store begins, so its atomicity is
@@ -49,7 +48,7 @@ class ReadingStore extends WrappedStore {
     this.#log = log;
   }
 
-  override async claimRuns(params: Params<"claimRuns">): Promise<ClaimedRun[]> {
+  override async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     const runs = await this.store.claimRuns(params);
     if (!runs.some(({ input }) => unwrapEncoded(input) !== undefined)) return runs;
     const unreadable: UnreadableRun[] = [];
@@ -65,7 +64,7 @@ class ReadingStore extends WrappedStore {
     return decoded.filter((run) => run !== undefined);
   }
 
-  override async loadHistory(params: Params<"loadHistory">): Promise<Entry[][]> {
+  override async loadHistory(params: StoreParams<"loadHistory">): Promise<Entry[][]> {
     const histories = await this.store.loadHistory(params);
     return Promise.all(
       histories.map(async (entries, index) => {
@@ -75,7 +74,7 @@ class ReadingStore extends WrappedStore {
     );
   }
 
-  override async readMembers(params: Params<"readMembers">): Promise<MemberRow[]> {
+  override async readMembers(params: StoreParams<"readMembers">): Promise<MemberRow[]> {
     const members = await this.store.readMembers(params);
     if (!members.some(({ body }) => unwrapEncoded(body) !== undefined)) return members;
     return Promise.all(
@@ -92,47 +91,47 @@ function isEncoded({ value, error }: Entry): boolean {
 class CodecStore extends ReadingStore {
   // In
 
-  override async startRuns(params: Params<"startRuns">): Promise<StartOutcome[]> {
+  override async startRuns(params: StoreParams<"startRuns">): Promise<StartOutcome[]> {
     return this.store.startRuns({ ...params, runs: await Promise.all(params.runs.map(async (run) => this.payloads.run(run))) });
   }
 
-  override async commitTurns(params: Params<"commitTurns">): Promise<CommitResult[]> {
+  override async commitTurns(params: StoreParams<"commitTurns">): Promise<CommitResult[]> {
     return this.store.commitTurns({ ...params, turns: await Promise.all(params.turns.map(async (turn) => this.payloads.turn(turn))) });
   }
 
-  override async updateBatch(params: Params<"updateBatch">): Promise<boolean> {
+  override async updateBatch(params: StoreParams<"updateBatch">): Promise<boolean> {
     return this.store.updateBatch({ ...params, update: await this.payloads.batch(params.update, `batch ${params.batch}`) });
   }
 
-  override async settleRows(params: Params<"settleRows">): ReturnType<Store["settleRows"]> {
+  override async settleRows(params: StoreParams<"settleRows">): ReturnType<Store["settleRows"]> {
     return this.store.settleRows({ ...params, rows: await Promise.all(params.rows.map(async (row) => this.payloads.row(row))) });
   }
 
-  override async settleRemaining(params: Params<"settleRemaining">): ReturnType<Store["settleRemaining"]> {
+  override async settleRemaining(params: StoreParams<"settleRemaining">): ReturnType<Store["settleRemaining"]> {
     return this.store.settleRemaining({ ...params, result: await this.payloads.result(params.result, `batch ${params.batch}`) });
   }
 
-  override async holdRuns(params: Params<"holdRuns">): Promise<string[]> {
+  override async holdRuns(params: StoreParams<"holdRuns">): Promise<string[]> {
     return this.store.holdRuns({ ...params, error: await this.payloads.error(params.error, "runs to be held") });
   }
 
   // Out
 
-  override async getRuns(params: Params<"getRuns">): Promise<(RunRecord | undefined)[]> {
+  override async getRuns(params: StoreParams<"getRuns">): Promise<(RunRecord | undefined)[]> {
     const runs = await this.store.getRuns(params);
     return Promise.all(runs.map(async (run) => run && this.payloads.runRecord(run)));
   }
 
-  override async listRuns(params: Params<"listRuns">): Promise<Page<RunRecord>> {
+  override async listRuns(params: StoreParams<"listRuns">): Promise<Page<RunRecord>> {
     return this.#page(await this.store.listRuns(params), async (run) => this.payloads.runRecord(run));
   }
 
-  override async getRequest(params: Params<"getRequest">): Promise<RequestRecord | undefined> {
+  override async getRequest(params: StoreParams<"getRequest">): Promise<RequestRecord | undefined> {
     const request = await this.store.getRequest(params);
     return request && this.payloads.requestRecord(request);
   }
 
-  override async listRequests(params: Params<"listRequests">): Promise<Page<RequestRecord>> {
+  override async listRequests(params: StoreParams<"listRequests">): Promise<Page<RequestRecord>> {
     return this.#page(await this.store.listRequests(params), async (request) => this.payloads.requestRecord(request));
   }
 
@@ -140,25 +139,25 @@ class CodecStore extends ReadingStore {
     return this.#batches(await this.store.activeBatches());
   }
 
-  override async formBatch(params: Params<"formBatch">): Promise<BatchRecord | undefined> {
+  override async formBatch(params: StoreParams<"formBatch">): Promise<BatchRecord | undefined> {
     const batch = await this.store.formBatch(params);
     return batch && this.payloads.batchRecord(batch);
   }
 
-  override async claimBatches(params: Params<"claimBatches">): Promise<BatchRecord[]> {
+  override async claimBatches(params: StoreParams<"claimBatches">): Promise<BatchRecord[]> {
     return this.#batches(await this.store.claimBatches(params));
   }
 
-  override async dueSweeps(params: Params<"dueSweeps">): Promise<BatchRecord[]> {
+  override async dueSweeps(params: StoreParams<"dueSweeps">): Promise<BatchRecord[]> {
     return this.#batches(await this.store.dueSweeps(params));
   }
 
-  override async getBatch(params: Params<"getBatch">): Promise<BatchRecord | undefined> {
+  override async getBatch(params: StoreParams<"getBatch">): Promise<BatchRecord | undefined> {
     const batch = await this.store.getBatch(params);
     return batch && this.payloads.batchRecord(batch);
   }
 
-  override async listBatches(params: Params<"listBatches">): Promise<Page<BatchRecord>> {
+  override async listBatches(params: StoreParams<"listBatches">): Promise<Page<BatchRecord>> {
     return this.#page(await this.store.listBatches(params), async (batch) => this.payloads.batchRecord(batch));
   }
 

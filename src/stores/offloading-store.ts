@@ -28,6 +28,7 @@ import type {
   RunRecord,
   StartOutcome,
   Store,
+  StoreParams,
 } from "../core/store.ts";
 import { Gate } from "./gate.ts";
 import { giveBack, type UnreadableRun } from "./give-back.ts";
@@ -35,7 +36,6 @@ import { about, PayloadReader, toPayloadError, type Found } from "./payload-read
 import { changeRow, changeRun, changeTurn } from "./payload-texts.ts";
 import { WrappedStore } from "./wrapped-store.ts";
 
-type Params<Method extends keyof Store> = Store[Method] extends (params: infer P) => unknown ? P : never;
 type FoundTexts = ReadonlyMap<string, Found>;
 
 /** Calls of the payload store at the same time. */
@@ -95,7 +95,7 @@ class OffloadingStore extends WrappedStore {
 
   // In
 
-  override async startRuns(params: Params<"startRuns">): Promise<StartOutcome[]> {
+  override async startRuns(params: StoreParams<"startRuns">): Promise<StartOutcome[]> {
     const { now } = params;
     const present = await this.#present(params.runs);
     const outgoing: Outgoing[] = [];
@@ -117,7 +117,7 @@ class OffloadingStore extends WrappedStore {
     return new Set(found.flatMap((run) => run?.id ?? []));
   }
 
-  override async commitTurns(params: Params<"commitTurns">): Promise<CommitResult[]> {
+  override async commitTurns(params: StoreParams<"commitTurns">): Promise<CommitResult[]> {
     const written = params.turns.map((): Outgoing[] => []);
     const turns = params.turns.map((turn, index) => changeTurn(turn, (text) => this.#offload(text, params.now, written[index]!)));
     await this.#put(written.flat());
@@ -127,14 +127,14 @@ class OffloadingStore extends WrappedStore {
     return results;
   }
 
-  override async settleRows(params: Params<"settleRows">): ReturnType<Store["settleRows"]> {
+  override async settleRows(params: StoreParams<"settleRows">): ReturnType<Store["settleRows"]> {
     const outgoing: Outgoing[] = [];
     const rows = params.rows.map((row) => changeRow(row, (text) => this.#offload(text, params.now, outgoing), quotePayload));
     await this.#put(outgoing);
     return this.store.settleRows({ ...params, rows });
   }
 
-  override async settleRemaining(params: Params<"settleRemaining">): ReturnType<Store["settleRemaining"]> {
+  override async settleRemaining(params: StoreParams<"settleRemaining">): ReturnType<Store["settleRemaining"]> {
     const { result } = params;
     if (result.type !== "retry" || result.value === undefined) return this.store.settleRemaining(params);
     return this.store.settleRemaining({ ...params, result: { ...result, value: quotePayload(result.value) } });
@@ -189,7 +189,7 @@ class OffloadingStore extends WrappedStore {
     }
   }
 
-  override async removeEnded(params: Params<"removeEnded">): ReturnType<Store["removeEnded"]> {
+  override async removeEnded(params: StoreParams<"removeEnded">): ReturnType<Store["removeEnded"]> {
     if (!this.#payloads) return this.store.removeEnded(params);
     const removed = await this.store.removeEnded({ ...params, referencePrefix });
     await this.#discard(removed.references.flatMap((text) => readReference(text) ?? []));
@@ -199,7 +199,7 @@ class OffloadingStore extends WrappedStore {
 
   // Out, for workers
 
-  override async claimRuns(params: Params<"claimRuns">): Promise<ClaimedRun[]> {
+  override async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     const runs = await this.store.claimRuns(params);
     const found = await this.#reader.read(runs.map(({ input }) => input));
     const unreadable: UnreadableRun[] = [];
@@ -213,7 +213,7 @@ class OffloadingStore extends WrappedStore {
     return readable;
   }
 
-  override async loadHistory(params: Params<"loadHistory">): Promise<Entry[][]> {
+  override async loadHistory(params: StoreParams<"loadHistory">): Promise<Entry[][]> {
     const histories = await this.store.loadHistory(params);
     const found = await this.#reader.read(histories.flatMap((entries) => entries.map(({ value }) => value)));
     return histories.map((entries, index) =>
@@ -224,7 +224,7 @@ class OffloadingStore extends WrappedStore {
     );
   }
 
-  override async readMembers(params: Params<"readMembers">): Promise<MemberRow[]> {
+  override async readMembers(params: StoreParams<"readMembers">): Promise<MemberRow[]> {
     for (;;) {
       const members = await this.store.readMembers(params);
       const found = await this.#reader.read(members.map(({ body }) => body));
@@ -259,7 +259,7 @@ class OffloadingStore extends WrappedStore {
 
   // Out, for whoever looks
 
-  override async getRuns(params: Params<"getRuns">): Promise<(RunRecord | undefined)[]> {
+  override async getRuns(params: StoreParams<"getRuns">): Promise<(RunRecord | undefined)[]> {
     const runs = await this.store.getRuns(params);
     // Who awaits many runs looks at all of them again and again, for the outputs of those that have ended.
     const looked = runs.filter((run) => run !== undefined);
@@ -272,18 +272,18 @@ class OffloadingStore extends WrappedStore {
     return runs.map((run) => run && shownRun(run, found));
   }
 
-  override async listRuns(params: Params<"listRuns">): Promise<Page<RunRecord>> {
+  override async listRuns(params: StoreParams<"listRuns">): Promise<Page<RunRecord>> {
     const page = await this.store.listRuns(params);
     const found = await this.#reader.read(page.items.flatMap(({ input, output }) => [stored(input), stored(output)]));
     return { ...page, items: page.items.map((run) => shownRun(run, found)) };
   }
 
-  override async getRequest(params: Params<"getRequest">): Promise<RequestRecord | undefined> {
+  override async getRequest(params: StoreParams<"getRequest">): Promise<RequestRecord | undefined> {
     const request = await this.store.getRequest(params);
     return request && (await this.#requests([request]))[0];
   }
 
-  override async listRequests(params: Params<"listRequests">): Promise<Page<RequestRecord>> {
+  override async listRequests(params: StoreParams<"listRequests">): Promise<Page<RequestRecord>> {
     const page = await this.store.listRequests(params);
     return { ...page, items: await this.#requests(page.items) };
   }

@@ -1,4 +1,4 @@
-import type { Store } from "../core/store.ts";
+import type { Store, StoreParams } from "../core/store.ts";
 
 /** A store that hands every call on to another. What is derived from it must look at every method that takes or gives payloads. */
 export class WrappedStore implements Store {
@@ -28,43 +28,43 @@ export class WrappedStore implements Store {
     return this.store.onHint?.(listener) ?? (() => {});
   }
 
-  heartbeat(params: Parameters<Store["heartbeat"]>[0]): ReturnType<Store["heartbeat"]> {
+  heartbeat(params: StoreParams<"heartbeat">): ReturnType<Store["heartbeat"]> {
     return this.store.heartbeat(params);
   }
 
-  leave(params: Parameters<Store["leave"]>[0]): ReturnType<Store["leave"]> {
+  leave(params: StoreParams<"leave">): ReturnType<Store["leave"]> {
     return this.store.leave(params);
   }
 
-  startRuns(params: Parameters<Store["startRuns"]>[0]): ReturnType<Store["startRuns"]> {
+  startRuns(params: StoreParams<"startRuns">): ReturnType<Store["startRuns"]> {
     return this.store.startRuns(params);
   }
 
-  holdFlush(params: Parameters<Store["holdFlush"]>[0]): ReturnType<Store["holdFlush"]> {
+  holdFlush(params: StoreParams<"holdFlush">): ReturnType<Store["holdFlush"]> {
     return this.store.holdFlush(params);
   }
 
-  claimRuns(params: Parameters<Store["claimRuns"]>[0]): ReturnType<Store["claimRuns"]> {
+  claimRuns(params: StoreParams<"claimRuns">): ReturnType<Store["claimRuns"]> {
     return this.store.claimRuns(params);
   }
 
-  loadHistory(params: Parameters<Store["loadHistory"]>[0]): ReturnType<Store["loadHistory"]> {
+  loadHistory(params: StoreParams<"loadHistory">): ReturnType<Store["loadHistory"]> {
     return this.store.loadHistory(params);
   }
 
-  commitTurns(params: Parameters<Store["commitTurns"]>[0]): ReturnType<Store["commitTurns"]> {
+  commitTurns(params: StoreParams<"commitTurns">): ReturnType<Store["commitTurns"]> {
     return this.store.commitTurns(params);
   }
 
-  fireTimers(params: Parameters<Store["fireTimers"]>[0]): ReturnType<Store["fireTimers"]> {
+  fireTimers(params: StoreParams<"fireTimers">): ReturnType<Store["fireTimers"]> {
     return this.store.fireTimers(params);
   }
 
-  wakeRuns(params: Parameters<Store["wakeRuns"]>[0]): ReturnType<Store["wakeRuns"]> {
+  wakeRuns(params: StoreParams<"wakeRuns">): ReturnType<Store["wakeRuns"]> {
     return this.store.wakeRuns(params);
   }
 
-  activity(params: Parameters<Store["activity"]>[0]): ReturnType<Store["activity"]> {
+  activity(params: StoreParams<"activity">): ReturnType<Store["activity"]> {
     return this.store.activity(params);
   }
 
@@ -72,75 +72,75 @@ export class WrappedStore implements Store {
     return this.store.activeBatches();
   }
 
-  formBatch(params: Parameters<Store["formBatch"]>[0]): ReturnType<Store["formBatch"]> {
+  formBatch(params: StoreParams<"formBatch">): ReturnType<Store["formBatch"]> {
     return this.store.formBatch(params);
   }
 
-  moveQueued(params: Parameters<Store["moveQueued"]>[0]): ReturnType<Store["moveQueued"]> {
+  moveQueued(params: StoreParams<"moveQueued">): ReturnType<Store["moveQueued"]> {
     return this.store.moveQueued(params);
   }
 
-  dueDeadlines(params: Parameters<Store["dueDeadlines"]>[0]): ReturnType<Store["dueDeadlines"]> {
+  dueDeadlines(params: StoreParams<"dueDeadlines">): ReturnType<Store["dueDeadlines"]> {
     return this.store.dueDeadlines(params);
   }
 
-  decideDeadlines(params: Parameters<Store["decideDeadlines"]>[0]): ReturnType<Store["decideDeadlines"]> {
+  decideDeadlines(params: StoreParams<"decideDeadlines">): ReturnType<Store["decideDeadlines"]> {
     return this.store.decideDeadlines(params);
   }
 
-  claimBatches(params: Parameters<Store["claimBatches"]>[0]): ReturnType<Store["claimBatches"]> {
+  claimBatches(params: StoreParams<"claimBatches">): ReturnType<Store["claimBatches"]> {
     return this.store.claimBatches(params);
   }
 
-  updateBatch(params: Parameters<Store["updateBatch"]>[0]): ReturnType<Store["updateBatch"]> {
+  updateBatch(params: StoreParams<"updateBatch">): ReturnType<Store["updateBatch"]> {
     return this.store.updateBatch(params);
   }
 
-  dueSweeps(params: Parameters<Store["dueSweeps"]>[0]): ReturnType<Store["dueSweeps"]> {
+  dueSweeps(params: StoreParams<"dueSweeps">): ReturnType<Store["dueSweeps"]> {
     return this.store.dueSweeps(params);
   }
 
-  updateSweep(params: Parameters<Store["updateSweep"]>[0]): ReturnType<Store["updateSweep"]> {
+  updateSweep(params: StoreParams<"updateSweep">): ReturnType<Store["updateSweep"]> {
     return this.store.updateSweep(params);
   }
 
-  hastenBatches(params: Parameters<Store["hastenBatches"]>[0]): ReturnType<Store["hastenBatches"]> {
+  hastenBatches(params: StoreParams<"hastenBatches">): ReturnType<Store["hastenBatches"]> {
     return this.store.hastenBatches(params);
   }
 
-  readMembers(params: Parameters<Store["readMembers"]>[0]): ReturnType<Store["readMembers"]> {
+  readMembers(params: StoreParams<"readMembers">): ReturnType<Store["readMembers"]> {
     return this.store.readMembers(params);
   }
 
-  settleRows(params: Parameters<Store["settleRows"]>[0]): ReturnType<Store["settleRows"]> {
+  settleRows(params: StoreParams<"settleRows">): ReturnType<Store["settleRows"]> {
     return this.store.settleRows(params);
   }
 
-  settleRemaining(params: Parameters<Store["settleRemaining"]>[0]): ReturnType<Store["settleRemaining"]> {
+  settleRemaining(params: StoreParams<"settleRemaining">): ReturnType<Store["settleRemaining"]> {
     return this.store.settleRemaining(params);
   }
 
-  getRuns(params: Parameters<Store["getRuns"]>[0]): ReturnType<Store["getRuns"]> {
+  getRuns(params: StoreParams<"getRuns">): ReturnType<Store["getRuns"]> {
     return this.store.getRuns(params);
   }
 
-  listRuns(params: Parameters<Store["listRuns"]>[0]): ReturnType<Store["listRuns"]> {
+  listRuns(params: StoreParams<"listRuns">): ReturnType<Store["listRuns"]> {
     return this.store.listRuns(params);
   }
 
-  getRequest(params: Parameters<Store["getRequest"]>[0]): ReturnType<Store["getRequest"]> {
+  getRequest(params: StoreParams<"getRequest">): ReturnType<Store["getRequest"]> {
     return this.store.getRequest(params);
   }
 
-  listRequests(params: Parameters<Store["listRequests"]>[0]): ReturnType<Store["listRequests"]> {
+  listRequests(params: StoreParams<"listRequests">): ReturnType<Store["listRequests"]> {
     return this.store.listRequests(params);
   }
 
-  getBatch(params: Parameters<Store["getBatch"]>[0]): ReturnType<Store["getBatch"]> {
+  getBatch(params: StoreParams<"getBatch">): ReturnType<Store["getBatch"]> {
     return this.store.getBatch(params);
   }
 
-  listBatches(params: Parameters<Store["listBatches"]>[0]): ReturnType<Store["listBatches"]> {
+  listBatches(params: StoreParams<"listBatches">): ReturnType<Store["listBatches"]> {
     return this.store.listBatches(params);
   }
 
@@ -148,7 +148,7 @@ export class WrappedStore implements Store {
     return this.store.stats();
   }
 
-  spend(params: Parameters<Store["spend"]>[0]): ReturnType<Store["spend"]> {
+  spend(params: StoreParams<"spend">): ReturnType<Store["spend"]> {
     return this.store.spend(params);
   }
 
@@ -156,23 +156,23 @@ export class WrappedStore implements Store {
     return this.store.hasLiveRuns();
   }
 
-  cancelRuns(params: Parameters<Store["cancelRuns"]>[0]): ReturnType<Store["cancelRuns"]> {
+  cancelRuns(params: StoreParams<"cancelRuns">): ReturnType<Store["cancelRuns"]> {
     return this.store.cancelRuns(params);
   }
 
-  retryRuns(params: Parameters<Store["retryRuns"]>[0]): ReturnType<Store["retryRuns"]> {
+  retryRuns(params: StoreParams<"retryRuns">): ReturnType<Store["retryRuns"]> {
     return this.store.retryRuns(params);
   }
 
-  holdRuns(params: Parameters<Store["holdRuns"]>[0]): ReturnType<Store["holdRuns"]> {
+  holdRuns(params: StoreParams<"holdRuns">): ReturnType<Store["holdRuns"]> {
     return this.store.holdRuns(params);
   }
 
-  releaseBatches(params: Parameters<Store["releaseBatches"]>[0]): ReturnType<Store["releaseBatches"]> {
+  releaseBatches(params: StoreParams<"releaseBatches">): ReturnType<Store["releaseBatches"]> {
     return this.store.releaseBatches(params);
   }
 
-  removeEnded(params: Parameters<Store["removeEnded"]>[0]): ReturnType<Store["removeEnded"]> {
+  removeEnded(params: StoreParams<"removeEnded">): ReturnType<Store["removeEnded"]> {
     return this.store.removeEnded(params);
   }
 }

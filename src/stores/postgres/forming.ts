@@ -1,5 +1,5 @@
 import type { Lane } from "../../core/provider.ts";
-import type { BatchRecord } from "../../core/store.ts";
+import type { BatchRecord, StoreParams } from "../../core/store.ts";
 import { isDirect } from "../../core/tiers.ts";
 import { BATCH, ENTRY } from "../codes.ts";
 import { toPico } from "../money.ts";
@@ -11,17 +11,6 @@ import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { BATCHES, REQUESTS } from "../counts.ts";
 import type { Unit } from "./unit.ts";
 
-export interface FormParams {
-  worker: string;
-  now: number;
-  batch: string;
-  lane: Lane;
-  limits: { requests: number; bytes: number; tokens: number; usd?: number };
-  maxActive: number;
-  chunk: number;
-  isolated?: boolean;
-}
-
 /** Where the requests of a batch come from: the lane's queue, or those of it that travel apart in groups of `size`. */
 interface Source {
   state: number;
@@ -29,7 +18,7 @@ interface Source {
   size: number | undefined;
 }
 
-export async function formBatch(unit: Unit, params: FormParams, leaseNow: number): Promise<BatchRecord | undefined> {
+export async function formBatch(unit: Unit, params: StoreParams<"formBatch">, leaseNow: number): Promise<BatchRecord | undefined> {
   const { now } = params;
   const worker = await unit.names.ensureWorker(params.worker);
   const lane = await unit.names.findLane(params.lane);

@@ -1,10 +1,11 @@
 import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, entryNo, RUN, runKinds } from "../codes.ts";
+import { cancelled } from "../run-errors.ts";
 import { errorText } from "./entries.ts";
 import { forgetHistory } from "./history.ts";
 import { storable } from "./names.ts";
 import { askAgain } from "./requests.ts";
-import { cancelled, endRun } from "./runs.ts";
+import { endRun } from "./runs.ts";
 import { RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
 

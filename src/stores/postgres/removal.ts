@@ -1,3 +1,4 @@
+import type { Removed, StoreParams } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import { toArray } from "./arrays.ts";
 import { releaseAnswer } from "./entries.ts";
@@ -5,23 +6,6 @@ import { forgetHistories } from "./history.ts";
 import { forgetShares } from "./shared.ts";
 import { BATCHES, RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";
-
-export interface RemoveParams {
-  now: number;
-  limit: number;
-  runs: { completed?: number; failed?: number; cancelled?: number };
-  histories?: number;
-  batches?: number;
-  referencePrefix?: string;
-}
-
-export interface Removed {
-  runs: number;
-  histories: number;
-  batches: number;
-  more: boolean;
-  references: string[];
-}
 
 /** Entries that one call removes at most, but for the last run, which goes whole. */
 const ENTRY_LIMIT = 20_000;
@@ -57,7 +41,7 @@ const endedRuns = `
   FROM gb.runs r WHERE r.ended_at IS NOT NULL AND r.pruned = $1 AND r.ended_at < $2 AND (r.ended_at, r.no) > ($3::int8, $4::int8)
   ORDER BY r.ended_at, r.no LIMIT ${WINDOW}`;
 
-export async function removeEnded(unit: Unit, params: RemoveParams, places: Places): Promise<Removed> {
+export async function removeEnded(unit: Unit, params: StoreParams<"removeEnded">, places: Places): Promise<Removed> {
   unit.referencePrefix = params.referencePrefix;
   const work = new Removal(unit, params, places);
   const runs = await work.runs(params.runs);
@@ -76,14 +60,14 @@ class Removal {
   #left: number;
   #entries = ENTRY_LIMIT;
 
-  constructor(unit: Unit, { now, limit }: RemoveParams, places: Places) {
+  constructor(unit: Unit, { now, limit }: StoreParams<"removeEnded">, places: Places) {
     this.#unit = unit;
     this.#now = now;
     this.#left = limit;
     this.#places = places;
   }
 
-  async runs({ completed = 0, failed = 0, cancelled = 0 }: RemoveParams["runs"]): Promise<number> {
+  async runs({ completed = 0, failed = 0, cancelled = 0 }: StoreParams<"removeEnded">["runs"]): Promise<number> {
     const before = Math.max(completed, failed, cancelled);
     if (before === 0) return 0;
     const text = `

@@ -1,6 +1,7 @@
 import type { SerializedError } from "../../core/errors.ts";
 import type { ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
+import { conflict } from "../run-errors.ts";
 import { toUsd } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
@@ -379,13 +380,4 @@ export async function fireTimers(unit: Unit, { now, limit }: { now: number; limi
     unit.tallies.move(RUNS, RUN.retrying, RUN.runnable);
   }
   return fired + retries.length;
-}
-
-export function cancelled(id: string): SerializedError {
-  return { code: "run_cancelled", name: "GembatchError", message: `Run ${id} was cancelled.`, retryable: false };
-}
-
-function conflict(id: string): SerializedError {
-  const hint = "Give it another id.";
-  return { code: "run_conflict", name: "GembatchError", message: `Run ${id} exists with another input. ${hint}`, retryable: false, hint };
 }

@@ -1,43 +1,29 @@
-import type { SerializedError } from "../../core/errors.ts";
-import type { Lane } from "../../core/provider.ts";
-import type { BatchState } from "../../core/states.ts";
 import type {
   Activity,
-  BatchFilter,
   BatchRecord,
-  BatchUpdate,
-  ChainVersions,
   ClaimedRun,
   CommitResult,
-  DeadlineDecision,
   DeadlineItem,
   Entry,
   MemberRow,
-  NewRun,
   Page,
-  PageOptions,
-  RequestFilter,
+  Removed,
   RequestRecord,
-  RequestResult,
-  RoleWish,
-  RunFilter,
   RunRecord,
-  SettleRow,
   SpendRow,
   StartOutcome,
   Store,
+  StoreParams,
   StoreStats,
-  SweepUpdate,
-  TurnCommit,
-  WorkerIdentity,
 } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
+import { processExists } from "../processes.ts";
 import { activity, promoteDue, readLanes } from "./activity.ts";
 import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
 import { Connection, type Sql } from "./connection.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
 import { notOpen } from "./errors.ts";
-import { formBatch, type FormParams, moveQueued } from "./forming.ts";
+import { formBatch, moveQueued } from "./forming.ts";
 import { Hints } from "./hints.ts";
 import { SLOTS } from "./migrations.ts";
 import { Names, TransactionNames } from "./names.ts";
@@ -45,7 +31,7 @@ import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
 import { type PostgresStoreOptions, resolveOptions, type Settings } from "./options.ts";
 import { makePool } from "./pool.ts";
 import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
-import { type Places, removeEnded, type Removed, type RemoveParams } from "./removal.ts";
+import { type Places, removeEnded } from "./removal.ts";
 import { settleRemaining, settleRows } from "./routing.ts";
 import { claimRuns, fireTimers, hasDueTimers, loadHistory, runnableChains, startRuns, wakeRuns } from "./runs.ts";
 import { openSchema } from "./schema.ts";
@@ -55,7 +41,7 @@ import { dueSweeps, hastenBatches, releaseBatches, updateSweep } from "./sweeps.
 import { BATCHES, REQUESTS, RUNS } from "../counts.ts";
 import { commitTurns } from "./turns.ts";
 import { type AnswerNumbers, Unit } from "./unit.ts";
-import { giveUp, holdFlush, leave, processExists, renew, takeRoles } from "./workers.ts";
+import { giveUp, holdFlush, leave, renew, takeRoles } from "./workers.ts";
 
 export type { PgClient, PgPool, PgQuery, PgResult, PostgresStoreOptions } from "./options.ts";
 
@@ -196,13 +182,7 @@ export class PostgresStore implements Store {
 
   // Workers
 
-  async heartbeat(params: {
-    worker: WorkerIdentity;
-    now: number;
-    leaseMs: number;
-    roles: RoleWish[];
-    maxAttempts: number;
-  }): Promise<{ roles: string[]; time?: number }> {
+  async heartbeat(params: StoreParams<"heartbeat">): Promise<{ roles: string[]; time?: number }> {
     const isAlive = this.#settings.isProcessAlive ?? processExists;
     const { dead, leaseNow } = await this.#write(async (unit) => {
       const time = await this.#leaseNow(unit.sql, params.now);
@@ -216,47 +196,47 @@ export class PostgresStore implements Store {
     return { roles, ...(this.#settings.databaseTime ? { time: leaseNow } : {}) };
   }
 
-  leave(params: { worker: string; now: number }): Promise<void> {
+  leave(params: StoreParams<"leave">): Promise<void> {
     return this.#write(async (unit) => leave(unit, params));
   }
 
   // Runs
 
-  startRuns(params: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
+  startRuns(params: StoreParams<"startRuns">): Promise<StartOutcome[]> {
     return this.#write(async (unit) => startRuns(unit, params));
   }
 
-  holdFlush(params: { producer: string; until: number }): Promise<void> {
+  holdFlush(params: StoreParams<"holdFlush">): Promise<void> {
     return this.#write(async (unit) => holdFlush(unit, params));
   }
 
-  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[]; own?: boolean }): Promise<ClaimedRun[]> {
+  async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     if (params.limit <= 0) return [];
     const chains = await this.#read(async (sql, names) => runnableChains(sql, await names.chainNos(params.chains)));
     if (chains.length === 0) return [];
     return this.#write(async (unit) => claimRuns(unit, { ...params, chains, own: params.own ?? false }));
   }
 
-  loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
+  loadHistory(params: StoreParams<"loadHistory">): Promise<Entry[][]> {
     return this.#snapshot(async (sql, names) => loadHistory(sql, names, params));
   }
 
-  commitTurns(params: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]> {
+  commitTurns(params: StoreParams<"commitTurns">): Promise<CommitResult[]> {
     return this.#write(async (unit) => commitTurns(unit, params));
   }
 
-  async fireTimers(params: { now: number; limit: number }): Promise<number> {
+  async fireTimers(params: StoreParams<"fireTimers">): Promise<number> {
     if (!(await this.#read(async (sql) => hasDueTimers(sql, params.now)))) return 0;
     return this.#write(async (unit) => fireTimers(unit, params));
   }
 
-  wakeRuns(params: { now: number; runs: { run: string; epoch: number }[] }): Promise<void> {
+  wakeRuns(params: StoreParams<"wakeRuns">): Promise<void> {
     return this.#write(async (unit) => wakeRuns(unit, params));
   }
 
   // Batches
 
-  async activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity> {
+  async activity(params: StoreParams<"activity">): Promise<Activity> {
     const { now } = params;
     let lanes = await this.#read(readLanes);
     const due = lanes.filter(({ next_at: at }) => at !== null && at <= now);
@@ -274,98 +254,79 @@ export class PostgresStore implements Store {
     return this.#read(activeBatches);
   }
 
-  formBatch(params: FormParams): Promise<BatchRecord | undefined> {
+  formBatch(params: StoreParams<"formBatch">): Promise<BatchRecord | undefined> {
     return this.#write(async (unit) => formBatch(unit, params, await this.#leaseNow(unit.sql, params.now)));
   }
 
-  moveQueued(params: { now: number; from: Lane; to: Lane; limit: number; reason: string }): Promise<number> {
+  moveQueued(params: StoreParams<"moveQueued">): Promise<number> {
     return this.#write(async (unit) => moveQueued(unit, params));
   }
 
-  dueDeadlines(params: { now: number; limit: number }): Promise<DeadlineItem[]> {
+  dueDeadlines(params: StoreParams<"dueDeadlines">): Promise<DeadlineItem[]> {
     return this.#read(async (sql, names) => dueDeadlines(sql, names, params));
   }
 
-  decideDeadlines(params: { now: number; decisions: DeadlineDecision[] }): Promise<number> {
+  decideDeadlines(params: StoreParams<"decideDeadlines">): Promise<number> {
     return this.#write(async (unit) => decideDeadlines(unit, params));
   }
 
-  async claimBatches(params: {
-    worker: string;
-    now: number;
-    providers: string[];
-    states: BatchState[];
-    limit: number;
-  }): Promise<BatchRecord[]> {
+  async claimBatches(params: StoreParams<"claimBatches">): Promise<BatchRecord[]> {
     const found = await this.#read(async (sql) => hasClaimable(sql, params, this.#leaseParameter(params.now)));
     if (!found) return [];
     return this.#write(async (unit) => claimBatches(unit, params, this.#leaseParameter(params.now)));
   }
 
-  updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean> {
+  updateBatch(params: StoreParams<"updateBatch">): Promise<boolean> {
     return this.#write(async (unit) => updateBatch(unit, params));
   }
 
-  dueSweeps(params: { now: number; providers: string[]; limit: number }): Promise<BatchRecord[]> {
+  dueSweeps(params: StoreParams<"dueSweeps">): Promise<BatchRecord[]> {
     return this.#read(async (sql, names) => dueSweeps(sql, names, params));
   }
 
-  updateSweep(params: { batch: string; update: SweepUpdate }): Promise<void> {
+  updateSweep(params: StoreParams<"updateSweep">): Promise<void> {
     return this.#write(async (unit) => updateSweep(unit, params));
   }
 
-  hastenBatches(params: { now: number; providers: string[] }): Promise<number> {
+  hastenBatches(params: StoreParams<"hastenBatches">): Promise<number> {
     return this.#write(async (unit) => hastenBatches(unit, params, await this.#leaseNow(unit.sql, params.now)));
   }
 
-  readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
+  readMembers(params: StoreParams<"readMembers">): Promise<MemberRow[]> {
     return this.#snapshot(async (sql) => readMembers(sql, params));
   }
 
-  settleRows(params: {
-    batch: string;
-    epoch: number;
-    now: number;
-    rows: SettleRow[];
-    unknown: number;
-    cursor: number;
-  }): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
     return this.#write(async (unit) => settleRows(unit, params));
   }
 
-  settleRemaining(params: {
-    batch: string;
-    epoch: number;
-    now: number;
-    limit: number;
-    result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number };
-  }): Promise<number | undefined> {
+  settleRemaining(params: StoreParams<"settleRemaining">): Promise<number | undefined> {
     return this.#write(async (unit) => settleRemaining(unit, params));
   }
 
   // Looking and operating
 
-  getRuns(params: { ids: string[] }): Promise<(RunRecord | undefined)[]> {
+  getRuns(params: StoreParams<"getRuns">): Promise<(RunRecord | undefined)[]> {
     return this.#read(async (sql, names) => getRuns(sql, names, params));
   }
 
-  listRuns(params: RunFilter & PageOptions): Promise<Page<RunRecord>> {
+  listRuns(params: StoreParams<"listRuns">): Promise<Page<RunRecord>> {
     return this.#snapshot(async (sql, names) => listRuns(sql, names, params));
   }
 
-  getRequest(params: { id: string }): Promise<RequestRecord | undefined> {
+  getRequest(params: StoreParams<"getRequest">): Promise<RequestRecord | undefined> {
     return this.#read(async (sql, names) => getRequest(sql, names, params));
   }
 
-  listRequests(params: RequestFilter & PageOptions): Promise<Page<RequestRecord>> {
+  listRequests(params: StoreParams<"listRequests">): Promise<Page<RequestRecord>> {
     return this.#snapshot(async (sql, names) => listRequests(sql, names, params));
   }
 
-  getBatch(params: { id: string }): Promise<BatchRecord | undefined> {
+  getBatch(params: StoreParams<"getBatch">): Promise<BatchRecord | undefined> {
     return this.#read(async (sql, names) => getBatch(sql, names, params));
   }
 
-  listBatches(params: BatchFilter & PageOptions): Promise<Page<BatchRecord>> {
+  listBatches(params: StoreParams<"listBatches">): Promise<Page<BatchRecord>> {
     return this.#snapshot(async (sql, names) => listBatches(sql, names, params));
   }
 
@@ -377,27 +338,27 @@ export class PostgresStore implements Store {
     return this.#read(hasLiveRuns);
   }
 
-  spend(params: { since?: string; until?: string }): Promise<SpendRow[]> {
+  spend(params: StoreParams<"spend">): Promise<SpendRow[]> {
     return this.#read(async (sql, names) => spend(sql, names, params));
   }
 
-  cancelRuns(params: { now: number; ids: string[]; tree?: boolean }): Promise<string[]> {
+  cancelRuns(params: StoreParams<"cancelRuns">): Promise<string[]> {
     return this.#write(async (unit) => cancelRuns(unit, params));
   }
 
-  retryRuns(params: { now: number; ids: string[]; afresh?: boolean }): Promise<string[]> {
+  retryRuns(params: StoreParams<"retryRuns">): Promise<string[]> {
     return this.#write(async (unit) => retryRuns(unit, params));
   }
 
-  holdRuns(params: { now: number; ids: string[]; error: SerializedError }): Promise<string[]> {
+  holdRuns(params: StoreParams<"holdRuns">): Promise<string[]> {
     return this.#write(async (unit) => holdRuns(unit, params));
   }
 
-  releaseBatches(params: { now: number; ids: string[] }): Promise<string[]> {
+  releaseBatches(params: StoreParams<"releaseBatches">): Promise<string[]> {
     return this.#write(async (unit) => releaseBatches(unit, params));
   }
 
-  async removeEnded(params: RemoveParams): Promise<Removed> {
+  async removeEnded(params: StoreParams<"removeEnded">): Promise<Removed> {
     // A copy for each try: what was undone has not moved on.
     const { removed, places } = await this.#write(async (unit) => {
       const places: Places = new Map(this.#places);

@@ -1,10 +1,11 @@
 import type { CommitResult, NewRun, TurnCommit } from "../../core/store.ts";
 import { entryNo, RUN, runStates } from "../codes.ts";
+import { cancelled } from "../run-errors.ts";
 import { noBill } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
 import { chargeRun, errorText } from "./entries.ts";
 import { type Fate, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
-import { addNotes, cancelled, endRun, findEntry, type Places, reserve, startRun } from "./runs.ts";
+import { addNotes, endRun, findEntry, type Places, reserve, startRun } from "./runs.ts";
 import { lockKeys } from "./shared.ts";
 import { RUNS } from "../counts.ts";
 import type { RunRow, Unit } from "./unit.ts";

@@ -1,20 +1,10 @@
-import type { SerializedError } from "../../core/errors.ts";
 import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
+import { cancelled, poison } from "../run-errors.ts";
 import { errorText } from "./entries.ts";
-import { cancelled, endRun } from "./runs.ts";
+import { endRun } from "./runs.ts";
 import { RUNS } from "../counts.ts";
 import type { Unit } from "./unit.ts";
-
-/** Whether a process of this host is there; one of another user is. */
-export function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    return (thrown as { code?: unknown }).code !== "ESRCH";
-  }
-}
 
 export interface DeadWorker {
   no: number;
@@ -102,18 +92,6 @@ async function release(unit: Unit, worker: number, now: number, crash: { worker:
   await unit.sql.run(`UPDATE gb.batches SET worker = NULL WHERE state <= 4 AND worker = $1`, [worker]);
   await unit.sql.run(`DELETE FROM gb.roles WHERE worker = $1`, [worker]);
   await unit.sql.run(`DELETE FROM gb.workers WHERE no = $1`, [worker]);
-}
-
-function poison(run: string, attempts: number, worker: string): SerializedError {
-  const hint = "Look for what ends the process (memory, process.exit), then retry the run.";
-  return {
-    code: "run_held",
-    name: "GembatchError",
-    message: `Run ${run} was taken up ${attempts} times and its worker died each time, last ${worker}. ${hint}`,
-    retryable: false,
-    hint,
-    details: { attempts, worker },
-  };
 }
 
 export async function holdFlush(unit: Unit, { producer, until }: { producer: string; until: number }): Promise<void> {

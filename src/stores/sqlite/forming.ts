@@ -1,5 +1,5 @@
 import type { Lane } from "../../core/provider.ts";
-import type { BatchRecord } from "../../core/store.ts";
+import type { BatchRecord, StoreParams } from "../../core/store.ts";
 import { isDirect } from "../../core/tiers.ts";
 import { findBatch, isHeld } from "./batches.ts";
 import { BATCH, ENTRY } from "../codes.ts";
@@ -10,17 +10,6 @@ import { type BatchRow, toBatch } from "../records.ts";
 import { BATCHES, REQUESTS } from "../counts.ts";
 import { type Weight } from "./tallies.ts";
 
-export interface FormParams {
-  worker: string;
-  now: number;
-  batch: string;
-  lane: Lane;
-  limits: { requests: number; bytes: number; tokens: number; usd?: number };
-  maxActive: number;
-  chunk: number;
-  isolated?: boolean;
-}
-
 /** Where the requests of a batch come from: the lane's queue, or those of it that travel apart in groups of `size`. */
 interface Source {
   state: number;
@@ -28,7 +17,7 @@ interface Source {
   size: number | undefined;
 }
 
-export function formBatch(db: Database, params: FormParams): BatchRecord | undefined {
+export function formBatch(db: Database, params: StoreParams<"formBatch">): BatchRecord | undefined {
   const { now } = params;
   const worker = db.names.ensureWorker(params.worker);
   const lane = db.names.findLane(params.lane);

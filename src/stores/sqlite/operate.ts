@@ -1,10 +1,11 @@
 import type { SerializedError } from "../../core/errors.ts";
 import { entryNo, RUN, runKinds } from "../codes.ts";
+import { cancelled } from "../run-errors.ts";
 import type { Database } from "./database.ts";
 import { readHead } from "./entries.ts";
 import { forgetHistory } from "./history.ts";
 import { askAgain, type ClosedRow } from "./requests.ts";
-import { cancelled, type EndingRun, endRun, storeOutcome } from "./runs.ts";
+import { type EndingRun, endRun, storeOutcome } from "./runs.ts";
 import { RUNS } from "../counts.ts";
 
 export function cancelRuns(db: Database, { now, ids, tree = false }: { now: number; ids: string[]; tree?: boolean }): string[] {

@@ -1,3 +1,4 @@
+import type { Removed, StoreParams } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { forgetHistory } from "./history.ts";
@@ -5,29 +6,12 @@ import { References } from "./references.ts";
 import { hasExpired, removeExpired } from "./shared.ts";
 import { BATCHES, RUNS } from "../counts.ts";
 
-export interface RemoveParams {
-  now: number;
-  limit: number;
-  runs: { completed?: number; failed?: number; cancelled?: number };
-  histories?: number;
-  batches?: number;
-  referencePrefix?: string;
-}
-
 /** Entries that one call removes at most, but for the last run, which goes whole. */
 const ENTRY_LIMIT = 20_000;
 /** Rows of one index that one call looks at: what has ended but must stay does not make a call long. */
 const WINDOW = 5_000;
 
-export interface Removed {
-  runs: number;
-  histories: number;
-  batches: number;
-  more: boolean;
-  references: string[];
-}
-
-export function removeEnded(db: Database, params: RemoveParams): Removed {
+export function removeEnded(db: Database, params: StoreParams<"removeEnded">): Removed {
   const work = new Removal(db, params);
   const runs = work.runs(params.runs);
   const histories = work.histories(params.histories);
@@ -71,14 +55,14 @@ class Removal {
   #left: number;
   #entries = ENTRY_LIMIT;
 
-  constructor(db: Database, { now, limit, referencePrefix }: RemoveParams) {
+  constructor(db: Database, { now, limit, referencePrefix }: StoreParams<"removeEnded">) {
     this.references = new References(db, referencePrefix);
     this.#db = db;
     this.#now = now;
     this.#left = limit;
   }
 
-  runs({ completed = 0, failed = 0, cancelled = 0 }: RemoveParams["runs"]): number {
+  runs({ completed = 0, failed = 0, cancelled = 0 }: StoreParams<"removeEnded">["runs"]): number {
     const text = `
       SELECT r.no, r.ended_at,
         r.ended_at < CASE r.state WHEN ?5 THEN ?6 WHEN ?7 THEN ?8 WHEN ?9 THEN ?10 ELSE 0 END AND

@@ -1,6 +1,7 @@
 import type { SerializedError } from "../../core/errors.ts";
 import type { ChainVersions, ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
+import { conflict } from "../run-errors.ts";
 import type { Database } from "./database.ts";
 import { type Answer, errorText, readHead, settleEntry, settleParent } from "./entries.ts";
 import { toUsd } from "../money.ts";
@@ -268,13 +269,4 @@ export function fireTimers(db: Database, { now, limit }: { now: number; limit: n
     db.tallies.move(RUNS, RUN.retrying, RUN.runnable);
   }
   return sleeps.length + retries.length;
-}
-
-export function cancelled(id: string): SerializedError {
-  return { code: "run_cancelled", name: "GembatchError", message: `Run ${id} was cancelled.`, retryable: false };
-}
-
-function conflict(id: string): SerializedError {
-  const hint = "Give it another id.";
-  return { code: "run_conflict", name: "GembatchError", message: `Run ${id} exists with another input. ${hint}`, retryable: false, hint };
 }

@@ -1,55 +1,40 @@
 import { randomInt } from "node:crypto";
 import { type Random, randomText } from "../../core/clock.ts";
-import type { SerializedError } from "../../core/errors.ts";
-import type { Lane } from "../../core/provider.ts";
-import type { BatchState } from "../../core/states.ts";
 import type {
   Activity,
-  BatchFilter,
   BatchRecord,
-  BatchUpdate,
-  ChainVersions,
   ClaimedRun,
   CommitResult,
-  DeadlineDecision,
   DeadlineItem,
   Entry,
   MemberRow,
-  NewRun,
   Page,
-  PageOptions,
-  RequestFilter,
   RequestRecord,
-  RequestResult,
-  RoleWish,
-  RunFilter,
   RunRecord,
-  SettleRow,
   SpendRow,
   StartOutcome,
   Store,
+  StoreParams,
   StoreStats,
-  SweepUpdate,
-  TurnCommit,
-  WorkerIdentity,
 } from "../../core/store.ts";
+import { processExists } from "../processes.ts";
 import { activity, dueLanes, promoteDue } from "./activity.ts";
 import { activeBatches, claimableBatches, claimBatches, readMembers, updateBatch } from "./batches.ts";
 import { Connection } from "./connection.ts";
 import { Database } from "./database.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
 import { notOpen } from "./errors.ts";
-import { formBatch, type FormParams, moveQueued } from "./forming.ts";
+import { formBatch, moveQueued } from "./forming.ts";
 import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
 import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";
 import { checkOptions, type SqliteStoreOptions } from "./options.ts";
-import { removeEnded, type RemoveParams } from "./removal.ts";
+import { removeEnded } from "./removal.ts";
 import { settleRemaining, settleRows } from "./routing.ts";
 import { claimRuns, fireTimers, hasDueTimers, loadHistory, runnableChains, startRuns, wakeRuns } from "./runs.ts";
 import { spend } from "./spend.ts";
 import { dueSweeps, hastenBatches, releaseBatches, updateSweep } from "./sweeps.ts";
 import { commitTurns } from "./turns.ts";
-import { heartbeat, holdFlush, leave, processExists } from "./workers.ts";
+import { heartbeat, holdFlush, leave } from "./workers.ts";
 
 export type { SqliteStoreOptions } from "./options.ts";
 
@@ -132,51 +117,51 @@ export class SqliteStore implements Store {
 
   // Workers
 
-  heartbeat(params: { worker: WorkerIdentity; now: number; leaseMs: number; roles: RoleWish[]; maxAttempts: number }): Promise<{
+  heartbeat(params: StoreParams<"heartbeat">): Promise<{
     roles: string[];
   }> {
     return this.#writeSoon((db) => heartbeat(db, params, this.#options.isProcessAlive ?? processExists));
   }
 
-  leave(params: { worker: string; now: number }): Promise<void> {
+  leave(params: StoreParams<"leave">): Promise<void> {
     return this.#write((db) => leave(db, params));
   }
 
   // Runs
 
-  startRuns(params: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
+  startRuns(params: StoreParams<"startRuns">): Promise<StartOutcome[]> {
     return this.#write((db) => startRuns(db, params));
   }
 
-  holdFlush(params: { producer: string; until: number }): Promise<void> {
+  holdFlush(params: StoreParams<"holdFlush">): Promise<void> {
     return this.#write((db) => holdFlush(db, params));
   }
 
-  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]> {
+  async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     if (!(await this.#read((db) => runnableChains(db, params.chains).length > 0))) return [];
     return this.#writeSoon((db) => claimRuns(db, params));
   }
 
-  loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
+  loadHistory(params: StoreParams<"loadHistory">): Promise<Entry[][]> {
     return this.#read((db) => loadHistory(db, params));
   }
 
-  commitTurns(params: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]> {
+  commitTurns(params: StoreParams<"commitTurns">): Promise<CommitResult[]> {
     return this.#write((db) => commitTurns(db, params));
   }
 
-  async fireTimers(params: { now: number; limit: number }): Promise<number> {
+  async fireTimers(params: StoreParams<"fireTimers">): Promise<number> {
     if (!(await this.#read((db) => hasDueTimers(db, params.now)))) return 0;
     return this.#write((db) => fireTimers(db, params));
   }
 
-  wakeRuns(params: { now: number; runs: { run: string; epoch: number }[] }): Promise<void> {
+  wakeRuns(params: StoreParams<"wakeRuns">): Promise<void> {
     return this.#write((db) => wakeRuns(db, params));
   }
 
   // Batches
 
-  async activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity> {
+  async activity(params: StoreParams<"activity">): Promise<Activity> {
     const due = await this.#read((db) => dueLanes(db, params.now).length > 0);
     if (due) await this.#writeSoon((db) => promoteDue(db, params.now));
     return this.#read((db) => activity(db, params));
@@ -186,97 +171,78 @@ export class SqliteStore implements Store {
     return this.#read(activeBatches);
   }
 
-  formBatch(params: FormParams): Promise<BatchRecord | undefined> {
+  formBatch(params: StoreParams<"formBatch">): Promise<BatchRecord | undefined> {
     return this.#writeSoon((db) => formBatch(db, params));
   }
 
-  moveQueued(params: { now: number; from: Lane; to: Lane; limit: number; reason: string }): Promise<number> {
+  moveQueued(params: StoreParams<"moveQueued">): Promise<number> {
     return this.#writeSoon((db) => moveQueued(db, params));
   }
 
-  dueDeadlines(params: { now: number; limit: number }): Promise<DeadlineItem[]> {
+  dueDeadlines(params: StoreParams<"dueDeadlines">): Promise<DeadlineItem[]> {
     return this.#read((db) => dueDeadlines(db, params));
   }
 
-  decideDeadlines(params: { now: number; decisions: DeadlineDecision[] }): Promise<number> {
+  decideDeadlines(params: StoreParams<"decideDeadlines">): Promise<number> {
     return this.#write((db) => decideDeadlines(db, params));
   }
 
-  async claimBatches(params: {
-    worker: string;
-    now: number;
-    providers: string[];
-    states: BatchState[];
-    limit: number;
-  }): Promise<BatchRecord[]> {
+  async claimBatches(params: StoreParams<"claimBatches">): Promise<BatchRecord[]> {
     if (!(await this.#read((db) => claimableBatches(db, params).length > 0))) return [];
     return this.#write((db) => claimBatches(db, params));
   }
 
-  updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean> {
+  updateBatch(params: StoreParams<"updateBatch">): Promise<boolean> {
     return this.#write((db) => updateBatch(db, params));
   }
 
-  dueSweeps(params: { now: number; providers: string[]; limit: number }): Promise<BatchRecord[]> {
+  dueSweeps(params: StoreParams<"dueSweeps">): Promise<BatchRecord[]> {
     return this.#read((db) => dueSweeps(db, params));
   }
 
-  updateSweep(params: { batch: string; update: SweepUpdate }): Promise<void> {
+  updateSweep(params: StoreParams<"updateSweep">): Promise<void> {
     return this.#write((db) => updateSweep(db, params));
   }
 
-  hastenBatches(params: { now: number; providers: string[] }): Promise<number> {
+  hastenBatches(params: StoreParams<"hastenBatches">): Promise<number> {
     return this.#writeSoon((db) => hastenBatches(db, params));
   }
 
-  readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
+  readMembers(params: StoreParams<"readMembers">): Promise<MemberRow[]> {
     return this.#read((db) => readMembers(db, params));
   }
 
-  settleRows(params: {
-    batch: string;
-    epoch: number;
-    now: number;
-    rows: SettleRow[];
-    unknown: number;
-    cursor: number;
-  }): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
     return this.#write((db) => settleRows(db, params));
   }
 
-  settleRemaining(params: {
-    batch: string;
-    epoch: number;
-    now: number;
-    limit: number;
-    result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number };
-  }): Promise<number | undefined> {
+  settleRemaining(params: StoreParams<"settleRemaining">): Promise<number | undefined> {
     return this.#write((db) => settleRemaining(db, params));
   }
 
   // Looking and operating
 
-  getRuns(params: { ids: string[] }): Promise<(RunRecord | undefined)[]> {
+  getRuns(params: StoreParams<"getRuns">): Promise<(RunRecord | undefined)[]> {
     return this.#read((db) => getRuns(db, params));
   }
 
-  listRuns(params: RunFilter & PageOptions): Promise<Page<RunRecord>> {
+  listRuns(params: StoreParams<"listRuns">): Promise<Page<RunRecord>> {
     return this.#read((db) => listRuns(db, params));
   }
 
-  getRequest(params: { id: string }): Promise<RequestRecord | undefined> {
+  getRequest(params: StoreParams<"getRequest">): Promise<RequestRecord | undefined> {
     return this.#read((db) => getRequest(db, params));
   }
 
-  listRequests(params: RequestFilter & PageOptions): Promise<Page<RequestRecord>> {
+  listRequests(params: StoreParams<"listRequests">): Promise<Page<RequestRecord>> {
     return this.#read((db) => listRequests(db, params));
   }
 
-  getBatch(params: { id: string }): Promise<BatchRecord | undefined> {
+  getBatch(params: StoreParams<"getBatch">): Promise<BatchRecord | undefined> {
     return this.#read((db) => getBatch(db, params));
   }
 
-  listBatches(params: BatchFilter & PageOptions): Promise<Page<BatchRecord>> {
+  listBatches(params: StoreParams<"listBatches">): Promise<Page<BatchRecord>> {
     return this.#read((db) => listBatches(db, params));
   }
 
@@ -288,27 +254,27 @@ export class SqliteStore implements Store {
     return this.#read(hasLiveRuns);
   }
 
-  spend(params: { since?: string; until?: string }): Promise<SpendRow[]> {
+  spend(params: StoreParams<"spend">): Promise<SpendRow[]> {
     return this.#read((db) => spend(db, params));
   }
 
-  cancelRuns(params: { now: number; ids: string[]; tree?: boolean }): Promise<string[]> {
+  cancelRuns(params: StoreParams<"cancelRuns">): Promise<string[]> {
     return this.#write((db) => cancelRuns(db, params));
   }
 
-  retryRuns(params: { now: number; ids: string[]; afresh?: boolean }): Promise<string[]> {
+  retryRuns(params: StoreParams<"retryRuns">): Promise<string[]> {
     return this.#write((db) => retryRuns(db, params));
   }
 
-  holdRuns(params: { now: number; ids: string[]; error: SerializedError }): Promise<string[]> {
+  holdRuns(params: StoreParams<"holdRuns">): Promise<string[]> {
     return this.#write((db) => holdRuns(db, params));
   }
 
-  releaseBatches(params: { now: number; ids: string[] }): Promise<string[]> {
+  releaseBatches(params: StoreParams<"releaseBatches">): Promise<string[]> {
     return this.#write((db) => releaseBatches(db, params));
   }
 
-  removeEnded(params: RemoveParams): ReturnType<Store["removeEnded"]> {
+  removeEnded(params: StoreParams<"removeEnded">): ReturnType<Store["removeEnded"]> {
     return this.#writeSoon((db) => removeEnded(db, params));
   }
 }

@@ -1,10 +1,11 @@
 import type { CommitResult, TurnCommit } from "../../core/store.ts";
 import { entryNo, RUN, runStates } from "../codes.ts";
+import { cancelled } from "../run-errors.ts";
 import type { Database } from "./database.ts";
 import { chargeRun } from "./entries.ts";
 import { noBill } from "../money.ts";
 import { type Fate, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
-import { addNotes, cancelled, type EndingRun, endRun, findEntry, startRun, storeOutcome } from "./runs.ts";
+import { addNotes, type EndingRun, endRun, findEntry, startRun, storeOutcome } from "./runs.ts";
 import { RUNS } from "../counts.ts";
 
 interface TurnRow extends EndingRun {

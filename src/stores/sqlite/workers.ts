@@ -1,19 +1,9 @@
-import type { SerializedError } from "../../core/errors.ts";
 import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
+import { cancelled, poison } from "../run-errors.ts";
 import type { Database } from "./database.ts";
-import { cancelled, type EndingRun, endRun, storeOutcome } from "./runs.ts";
+import { type EndingRun, endRun, storeOutcome } from "./runs.ts";
 import { RUNS } from "../counts.ts";
-
-/** Whether a process of this host is there; one of another user is. */
-export function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    return (thrown as { code?: unknown }).code !== "ESRCH";
-  }
-}
 
 export function heartbeat(
   db: Database,
@@ -86,18 +76,6 @@ function release(db: Database, worker: number, now: number, crash: { worker: str
   db.sql(`UPDATE batches INDEXED BY batches_active SET worker = NULL WHERE state <= 4 AND worker = ?`).run(worker);
   db.sql(`DELETE FROM roles WHERE worker = ?`).run(worker);
   db.sql(`DELETE FROM workers WHERE no = ?`).run(worker);
-}
-
-function poison(run: string, attempts: number, worker: string): SerializedError {
-  const hint = "Look for what ends the process (memory, process.exit), then retry the run.";
-  return {
-    code: "run_held",
-    name: "GembatchError",
-    message: `Run ${run} was taken up ${attempts} times and its worker died each time, last ${worker}. ${hint}`,
-    retryable: false,
-    hint,
-    details: { attempts, worker },
-  };
 }
 
 export function holdFlush(db: Database, { producer, until }: { producer: string; until: number }): void {

@@ -8,7 +8,7 @@ import { toPico } from "../money.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { type BatchRow, toBatch } from "../records.ts";
 import { BATCHES, REQUESTS } from "../counts.ts";
-import { type Weight } from "./tallies.ts";
+import type { Weight } from "../deltas.ts";
 
 /** Where the requests of a batch come from: the lane's queue, or those of it that travel apart in groups of `size`. */
 interface Source {

@@ -1,7 +1,7 @@
 import { ENTRY } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { REQUESTS } from "../counts.ts";
-import { type Weight } from "./tallies.ts";
+import type { Weight } from "../deltas.ts";
 
 /** What a request needs to be found in the counters of its lane. */
 export interface QueueRow extends Weight {

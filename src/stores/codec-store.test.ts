@@ -3,6 +3,7 @@ import { webcrypto } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { createFileStore } from "../../test/support/sqlite-store.ts";
 import type { PayloadCodec } from "../core/codec.ts";
 import { serializeError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
@@ -42,29 +43,7 @@ testStore(
   {
     name: "SQLite behind a codec",
     without: { references: "what it stores is none" },
-    async createStore() {
-      const folder = await newFolder();
-      const opened: Store[] = [];
-      const open = async (): Promise<Store> => {
-        const store = codecStore(new SqliteStore({ path: join(folder, "gembatch.db") }), aesGcm);
-        await store.open();
-        opened.push(store);
-        return store;
-      };
-      const store = await open();
-      return {
-        store,
-        peer: open,
-        async reopen() {
-          await store.close();
-          return open();
-        },
-        async dispose() {
-          for (const item of opened) await item.close();
-          await rm(folder, { recursive: true });
-        },
-      };
-    },
+    createStore: () => createFileStore((path) => codecStore(new SqliteStore({ path }), aesGcm)),
   },
 );
 

@@ -1,12 +1,9 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { createFileStore } from "../../test/support/sqlite-store.ts";
 import type { PayloadCodec } from "../core/codec.ts";
 import { GembatchError } from "../core/errors.ts";
 import { readReference, writeReference, type PayloadStore } from "../core/payload-store.ts";
-import type { Store } from "../core/store.ts";
 import { ManualClock } from "../testing/manual-clock.ts";
 import { SeededRandom } from "../testing/seeded-random.ts";
 import { testStore } from "../testing/store-conformance.ts";
@@ -14,8 +11,6 @@ import { child, failure, leaseMs, newRun, request, step, StoreKit, usage } from 
 import { codecStore } from "./codec-store.ts";
 import { offloadingStore } from "./offloading-store.ts";
 import { SqliteStore } from "./sqlite/store.ts";
-
-const newFolder = async (): Promise<string> => mkdtemp(join(tmpdir(), "gembatch-offloading-"));
 
 /** A payload store in memory that can be told to fail. */
 class MemoryPayloads implements PayloadStore {
@@ -88,31 +83,13 @@ testStore(
     name: "SQLite with payloads elsewhere",
     // In this suite texts of every length are payloads.
     without: { references: "they are removed with what refers to them" },
-    async createStore() {
-      const folder = await newFolder();
+    createStore() {
       const payloads = new MemoryPayloads();
-      const opened: Store[] = [];
-      const open = async (): Promise<Store> => {
-        const parts = { clock: new ManualClock(), random: new SeededRandom(opened.length) };
-        const plain = new SqliteStore({ path: join(folder, "gembatch.db") });
-        const store = offloadingStore(plain, { store: payloads, threshold: 0 }, parts);
-        await store.open();
-        opened.push(store);
-        return store;
-      };
-      const store = await open();
-      return {
-        store,
-        peer: open,
-        async reopen() {
-          await store.close();
-          return open();
-        },
-        async dispose() {
-          for (const item of opened) await item.close();
-          await rm(folder, { recursive: true });
-        },
-      };
+      let seed = 0;
+      return createFileStore((path) => {
+        const parts = { clock: new ManualClock(), random: new SeededRandom((seed += 1)) };
+        return offloadingStore(new SqliteStore({ path }), { store: payloads, threshold: 0 }, parts);
+      });
     },
   },
 );

@@ -1,7 +1,8 @@
 /** The conformance suite against the emulator, in virtual time. */
+import { startControlled } from "../../../test/support/provider-control.ts";
 import { describe, expect, it } from "vitest";
 import type { JobInput } from "../../core/provider.ts";
-import { type EmulatorFaults, type EmulatorOptions, startEmulator } from "../../emulator.ts";
+import { type EmulatorFaults, type EmulatorOptions } from "../../emulator.ts";
 import { type ProviderControl, testProvider } from "../../testing/provider-conformance.ts";
 import { gemini } from "./provider.ts";
 
@@ -93,52 +94,14 @@ describe("gemini on an emulator with the faults that users met", () => {
 });
 
 async function start(options: EmulatorOptions) {
-  let now = Date.UTC(2026, 10, 22);
-  let refusing = false;
-  let failing: Readonly<Record<string, number>> = {};
-  const emulator = await startEmulator({
-    ...options,
-    turnaround: 60_000,
-    clock: {
-      now: () => now,
-      async sleep(ms) {
-        now += ms;
-      },
-    },
-    answer(_request, { key, job }) {
-      if (job === undefined && refusing) {
-        refusing = false;
-        return { error: { code: 3, message: "Request contains an invalid argument." } };
-      }
-      return failing[key] ? { error: { code: failing[key], message: "an internal error" } } : undefined;
-    },
-  });
-  const creates = { lost: "createAnswerLost", throttled: "throttleCreate", refused: "refuseCreate" } as const;
+  const { emulator, control: common, advance, refuseNextCall } = await startControlled(options);
   const control: ProviderControl = {
-    countJobs: async () => emulator.jobs().filter((job) => !job.deleted).length,
-    async finishJobs() {
-      await emulator.idle();
-      now += 61_000;
-    },
-    async breakRows(rows) {
-      failing = rows.failing;
-      emulator.faults.missingRows = { match: new RegExp(`^(?:${rows.missing.join("|")})$`) };
-    },
-    async endNextJob(state) {
-      emulator.faults[state === "failed" ? "jobFails" : "jobExpires"] = { times: 1 };
-    },
-    async breakNextCreate(fault) {
-      emulator.faults[creates[fault]] = { times: 1 };
-    },
-    async breakNextDownload() {
-      emulator.faults.downloadCut = { times: 1 };
-    },
+    ...common,
     async expireInputs() {
-      now += 49 * 3_600_000;
+      advance(49 * 3_600_000);
     },
-    countCalls: async () => emulator.ledger.directCalls.filter((call) => call.billed).length,
     async breakNextCall(fault) {
-      if (fault === "refused") refusing = true;
+      if (fault === "refused") refuseNextCall();
       else emulator.faults[fault === "lost" ? "directAnswerLost" : "flexShed"] = { times: 1 };
     },
   };

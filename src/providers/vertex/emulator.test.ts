@@ -1,9 +1,10 @@
 /** The conformance suite against the emulator, in virtual time: both modes, on the unmodified official clients. */
+import { startControlled } from "../../../test/support/provider-control.ts";
 import { BigQuery } from "@google-cloud/bigquery";
 import { PassThroughClient } from "google-auth-library";
 import { describe, expect, it, vi } from "vitest";
 import type { JobInput, ResultRow } from "../../core/provider.ts";
-import { type EmulatorFaults, type EmulatorOptions, startEmulator } from "../../emulator.ts";
+import { type EmulatorFaults, type EmulatorOptions } from "../../emulator.ts";
 import { type ProviderControl, testProvider } from "../../testing/provider-conformance.ts";
 import type { VertexOptions } from "./options.ts";
 import { vertex } from "./provider.ts";
@@ -207,58 +208,22 @@ describe("vertex on an emulator with the faults that users met", () => {
 });
 
 async function start(options: EmulatorOptions, mode: Mode) {
-  let now = Date.UTC(2026, 10, 22);
-  let refusing = false;
-  let failing: Readonly<Record<string, number>> = {};
-  const emulator = await startEmulator({
-    ...options,
-    turnaround: 60_000,
-    clock: {
-      now: () => now,
-      async sleep(ms) {
-        now += ms;
-      },
-    },
-    answer(_request, { key, job }) {
-      if (job === undefined && refusing) {
-        refusing = false;
-        return { error: { code: 3, message: "Request contains an invalid argument." } };
-      }
-      return failing[key] ? { error: { code: failing[key], message: "an internal error" } } : undefined;
-    },
-  });
-  const creates = { lost: "createAnswerLost", throttled: "throttleCreate", refused: "refuseCreate" } as const;
+  const { emulator, control: common, advance, refuseNextCall } = await startControlled(options);
   const control: ProviderControl = {
-    countJobs: async () => emulator.jobs().filter((job) => !job.deleted).length,
-    async finishJobs() {
-      await emulator.idle();
-      now += 61_000;
-    },
-    async breakRows(rows) {
-      failing = rows.failing;
-      emulator.faults.missingRows = { match: new RegExp(`^(?:${rows.missing.join("|")})$`) };
-    },
-    async endNextJob(state) {
-      emulator.faults[state === "failed" ? "jobFails" : "jobExpires"] = { times: 1 };
-    },
-    async breakNextCreate(fault) {
-      emulator.faults[creates[fault]] = { times: 1 };
-    },
+    ...common,
     async breakNextDownload() {
       if (mode === "bigquery") emulator.faults.connectionLost = { match: "bigquery.readRows", times: 1 };
-      else emulator.faults.downloadCut = { times: 1 };
+      else await common.breakNextDownload();
     },
     async expireInputs() {
       await removeInputs(emulator.url, mode);
     },
-    countCalls: async () => emulator.ledger.directCalls.filter((call) => call.billed).length,
     async breakNextCall(fault) {
-      if (fault === "refused") refusing = true;
+      if (fault === "refused") refuseNextCall();
       else if (fault === "lost") emulator.faults.directAnswerLost = { times: 1 };
       else emulator.faults.throttleAny = { times: 1 };
     },
   };
-  const advance = (ms: number): void => void (now += ms);
   return { url: emulator.url, emulator, control, advance, stop: () => emulator.close() };
 }
 

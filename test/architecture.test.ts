@@ -119,7 +119,11 @@ const externals: readonly External[] = [
     in: ["src/providers/vertex/bigquery.ts"],
     reason: "an optional package: one file loads it, when it is needed",
   },
-  { modules: ["google-auth-library"], in: ["src/providers/vertex/auth.ts"], reason: "credentials are looked for where they are used" },
+  {
+    modules: ["google-auth-library"],
+    in: ["src/providers/vertex/auth.ts", "src/cli/google/credentials.ts"],
+    reason: "credentials are looked for where they are used",
+  },
   { modules: ["node:sqlite"], in: ["src/stores/sqlite/"], reason: "one store of several" },
   {
     modules: ["node:timers", "node:timers/promises"],
@@ -127,6 +131,18 @@ const externals: readonly External[] = [
     reason: "timers belong to the clock; a driver waits for its server",
   },
   { modules: ["pg"], in: ["src/stores/postgres/"], reason: "one store of several, and an optional peer" },
+  {
+    modules: ["firebase-admin"],
+    in: ["src/stores/firestore/client.ts", "src/firebase/queue.ts"],
+    reason: "an optional peer, loaded when it is needed: a function must start fast",
+  },
+  {
+    modules: ["@google-cloud/firestore"],
+    in: ["src/stores/firestore/client.ts"],
+    typesIn: ["src/stores/firestore/"],
+    reason: "one store of several, and an optional peer",
+  },
+  { modules: ["firebase-functions"], in: ["src/firebase/"], reason: "functions are declared in one place" },
   { modules: ["gembatch"], in: [], reason: "inside the package files are imported by their path" },
 ];
 

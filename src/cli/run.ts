@@ -5,6 +5,9 @@ import { runTransitions } from "../core/states.ts";
 import { runEmulatorCommand } from "../emulator.ts";
 import { Gembatch, type CostDimension, type RunRecord } from "../index.ts";
 import { loadConfig } from "./config.ts";
+import { runDoctorCommand } from "./doctor/command.ts";
+import { runInitCommand } from "./init/command.ts";
+import { processIo } from "./init/io.ts";
 import { batchesText, costsText, lanesText, runsText, statusText } from "./text.ts";
 import { runWorkerCommand } from "./worker.ts";
 
@@ -22,6 +25,8 @@ Usage
   gembatch hold ID...           stop runs until they are retried
                                 (retry, cancel and hold also take --chain NAME, --state STATE, or both, instead of ids)
   gembatch release ID...        create the jobs of held batches again
+  gembatch init                 make a Firebase project ready; --help for its options
+  gembatch doctor               look at everything that is needed, and say how to mend it; --help for its options
   gembatch emulator             a local server that speaks the Gemini batch API; --help for its options
 
 Options
@@ -36,7 +41,10 @@ export async function runCli(args: string[], out: (text: string) => void = (text
   const [command, ...rest] = args;
   if (command === "emulator") return runEmulatorCommand(rest);
   try {
-    return command === "worker" ? await runWorkerCommand(rest, out) : await runStoreCommand(args, out);
+    if (command === "worker") return await runWorkerCommand(rest, out);
+    if (command === "init") return await runInitCommand(rest, processIo(out));
+    if (command === "doctor") return await runDoctorCommand(rest, processIo(out));
+    return await runStoreCommand(args, out);
   } catch (error) {
     const usage = error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
     process.stderr.write(`gembatch: ${error instanceof Error ? error.message : String(error)}\n`);

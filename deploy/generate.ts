@@ -1,5 +1,5 @@
 /**
- * Writes what the Terraform module needs to know of gembatch into `deploy/terraform/gembatch.json`. Run after a change of APIs, roles or indexes:
+ * Writes what the Terraform module needs to know of gembatch into `deploy/terraform/gembatch.json`, and the declared indexes into `examples/firebase`. Run after a change of APIs, roles or indexes:
  *
  *     node deploy/generate.ts
  *
@@ -20,5 +20,8 @@ export const terraformFacts = () => ({
 });
 
 if (import.meta.main) {
-  writeFileSync(join(import.meta.dirname, "terraform", "gembatch.json"), `${JSON.stringify(terraformFacts(), null, 2)}\n`);
+  const write = (path: string, value: unknown): void =>
+    writeFileSync(join(import.meta.dirname, path), `${JSON.stringify(value, null, 2)}\n`);
+  write("terraform/gembatch.json", terraformFacts());
+  write("../examples/firebase/firestore.indexes.json", declaredIndexes(defaults.prefix));
 }

@@ -14,6 +14,8 @@ const documents = [
   "CONTRIBUTING.md",
   ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
   "examples/abc/README.md",
+  "examples/firebase/README.md",
+  "deploy/terraform/README.md",
 ];
 
 /** The anchor that a heading gets on the pages of GitHub. */

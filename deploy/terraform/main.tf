@@ -117,6 +117,7 @@ resource "google_firestore_index" "gembatch" {
   database    = var.database
   collection  = each.value.collection
   query_scope = each.value.query_scope
+  density     = local.is_enterprise ? "SPARSE_ANY" : null
 
   dynamic "fields" {
     for_each = each.value.fields

@@ -18,6 +18,8 @@ import { createWebhookHandler, createWebhookVerifier, type WebhookVerifierOption
 import { vertex } from "../providers/vertex/provider.ts";
 import { codecStore } from "../stores/codec-store.ts";
 import { offloadingStore } from "../stores/offloading-store.ts";
+import { FirestoreStore } from "../stores/firestore/store.ts";
+import { parseFirestoreUrl } from "../stores/firestore/url.ts";
 import { PostgresStore } from "../stores/postgres/store.ts";
 import { SqliteStore } from "../stores/sqlite/store.ts";
 
@@ -26,7 +28,7 @@ export type ProviderOption = string | Provider | readonly (string | Provider)[];
 
 export const defaultStoreUrl = "sqlite:.gembatch/gembatch.db";
 
-/** A store object as it is, or the store behind a URL: `sqlite:PATH`, `sqlite::memory:`, `postgres://…`. What it is given is encoded first, then what is large of it goes elsewhere. */
+/** A store object as it is, or the store behind a URL: `sqlite:PATH`, `sqlite::memory:`, `postgres://…`, `firestore://…`. What it is given is encoded first, then what is large of it goes elsewhere. */
 export function connectStore(
   store: string | Store | undefined,
   env: NodeJS.ProcessEnv,
@@ -43,11 +45,12 @@ function plainStore(store: string | Store | undefined, env: NodeJS.ProcessEnv): 
   const match = /^sqlite:(?:\/\/)?(.+)$/.exec(url);
   if (match) return new SqliteStore({ path: match[1]! });
   if (/^postgres(?:ql)?:\/\//.test(url)) return new PostgresStore(url);
+  if (url.startsWith("firestore:")) return new FirestoreStore(parseFirestoreUrl(url));
   throw new GembatchError(
     "invalid_option",
     `Option store is not a store URL that gembatch knows: ${describe(url.replace(/:\/\/[^@/]*@/, "://…@"))}.`,
     {
-      hint: 'Known: "sqlite:PATH" (default "sqlite:.gembatch/gembatch.db"), "sqlite::memory:" and "postgres://USER@HOST/DATABASE".',
+      hint: 'Known: "sqlite:PATH" (default "sqlite:.gembatch/gembatch.db"), "sqlite::memory:", "postgres://USER@HOST/DATABASE" and "firestore://PROJECT".',
     },
   );
 }

@@ -13,6 +13,7 @@ import type { Store } from "../core/store.ts";
 import { resolveSettings, settingsOptions, type SettingsOptions } from "../worker/settings.ts";
 import { Chain, checkRunId } from "./chain.ts";
 import { connectProviders, connectStore, connectWebhook, describeStore, type ProviderOption, type WebhookOptions } from "./connect.ts";
+import { readDueAt } from "./due.ts";
 import { consoleLogger, isLogLevel, type LogLevel } from "./console-logger.ts";
 import { readCosts, type CostLine, type CostOptions } from "./costs.ts";
 import { Batches, Lanes, Requests } from "./lists.ts";
@@ -150,6 +151,28 @@ export class Gembatch implements AsyncDisposable {
     refuseUnknown(options, ["signal"], "onIdle options");
     checkSignal(options.signal);
     await this.#session.withWorker(async () => this.#session.waitIdle(options.signal));
+  }
+
+  /**
+   * Calls `listener` whenever work was committed from outside of a turn: by `start`, `startMany`, `map`, `submit`, `retry`, `release`, `hasten`. These await it, and what it throws is logged and
+   * nothing more. For programs whose workers run only when there is something to do. Returns how to stop it.
+   */
+  onWork(listener: () => unknown): () => void {
+    checkType(listener, "function", "listener");
+    return this.#session.onWork(listener);
+  }
+
+  /**
+   * When a worker has something to do, in milliseconds since 1970: now or earlier, if at once; `undefined`, if nothing waits but for calls of others and operators. Whatever workers there are:
+   * what one of them has in hand counts as due when it should be over.
+   */
+  async dueAt(): Promise<number | undefined> {
+    return readDueAt(this.#session);
+  }
+
+  /** Somebody heard that jobs ended: every worker of the store looks at its jobs at once, as after a webhook. */
+  async hasten(): Promise<void> {
+    await this.#session.hasten();
   }
 
   /** How many runs, requests and batches are in which state, with tokens and money so far. */

@@ -48,7 +48,7 @@ export class Batches {
   async release(ids: string | readonly string[]): Promise<string[]> {
     const store = await this.#session.store();
     const changed = await store.releaseBatches({ now: this.#session.parts.clock.now(), ids: [ids].flat() });
-    this.#session.wake();
+    await this.#session.announce();
     return changed;
   }
 }

@@ -58,7 +58,7 @@ export class Runs {
     const store = await this.#session.store();
     const afresh = checkType(options.afresh, "boolean", "afresh") ?? false;
     const changed = await this.#eachChunk(selection, async (ids, now) => store.retryRuns({ now, ids, afresh }));
-    this.#session.wake();
+    await this.#session.announce();
     return changed;
   }
 

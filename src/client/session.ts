@@ -3,11 +3,12 @@ import { createBatchFetch, type BatchFetchOptions } from "../chain/batch-fetch.t
 import { Registry } from "../chain/definition.ts";
 import type { Providers } from "../chain/providers.ts";
 import type { RequestDefaults } from "../chain/requests.ts";
-import type { Clock, Random } from "../core/clock.ts";
+import { randomText, type Clock, type Random } from "../core/clock.ts";
 import { GembatchError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { ProviderError, type Provider } from "../core/provider.ts";
 import type { Store } from "../core/store.ts";
+import { messageOf } from "../pipeline/stage.ts";
 import type { Settings } from "../worker/settings.ts";
 import { Worker } from "../worker/worker.ts";
 import { createEmbeddings } from "./connect.ts";
@@ -40,6 +41,7 @@ export class Session {
   #opening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   readonly #troubleListeners = new Set<(error: Error) => void>();
+  readonly #workListeners = new Set<() => unknown>();
 
   constructor(parts: SessionParts) {
     this.parts = parts;
@@ -73,11 +75,26 @@ export class Session {
     for (const worker of this.#workers) worker.wake();
   }
 
+  /** Calls `listener` whenever work from outside of a turn was committed. Returns how to stop that. */
+  onWork(listener: () => unknown): () => void {
+    this.#workListeners.add(listener);
+    return () => this.#workListeners.delete(listener);
+  }
+
+  /** There is new work, committed: tells the workers of this process, and whoever can wake those of others. Never rejects: what is committed is found in any case, only later. */
+  async announce(): Promise<void> {
+    this.wake();
+    if (this.#workListeners.size === 0) return;
+    const told = await Promise.allSettled([...this.#workListeners].map(async (listener) => listener()));
+    for (const result of told)
+      if (result.status === "rejected") this.parts.log.warn(`A listener for new work failed: ${messageOf(result.reason)}`);
+  }
+
   /** Somebody heard that a job ended: every worker of the store looks at its jobs now. */
   async hasten(): Promise<void> {
     const store = await this.store();
     await store.hastenBatches({ now: this.parts.clock.now(), providers: this.parts.providers.names });
-    this.wake();
+    await this.announce();
   }
 
   /** Keeps a worker going while `work` is awaited, unless this process has none on purpose. */
@@ -138,7 +155,7 @@ export class Session {
         log,
         toResponse: createResponder(providers, store),
       },
-      host: { name: hostname(), pid: process.pid },
+      host: { name: hostName(random), pid: process.pid },
       onEnd: (run) => this.waiters.notify(run),
       onTrouble: (error) => this.#trouble(error),
       ...(clock instanceof SharedClock ? { onStoreTime: (time, startedAt, endedAt) => clock.follow(time, startedAt, endedAt) } : {}),
@@ -187,6 +204,12 @@ export class Session {
     this.waiters.fail(shown);
     for (const listener of this.#troubleListeners) listener(shown);
   }
+}
+
+/** Every instance of Cloud Run and Cloud Functions is called "localhost", and their process ids are alike: there no host is shared. */
+function hostName(random: Random): string {
+  const service = process.env["K_SERVICE"];
+  return service ? `${service}-${randomText(random, 8)}` : hostname();
 }
 
 function asTrouble(error: Error): GembatchError | undefined {

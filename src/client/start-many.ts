@@ -53,7 +53,7 @@ export async function startMany<Input>(
     ended.abort();
     await renewing;
     await store.holdFlush({ producer, until: 0 });
-    session.wake();
+    await session.announce();
   }
 }
 
@@ -71,14 +71,14 @@ async function renewHold(session: Session, hold: () => Promise<void>, ended: Abo
 /** Starts one run, together with others of the same moment; throws if its id is taken by a run of something else. */
 export async function commitStart(session: Session, run: NewRun): Promise<void> {
   const outcome = await session.starts.start(run);
-  session.wake();
+  await session.announce();
   if (outcome === "conflict") throw conflictOf(run);
 }
 
 /** Starts these runs; throws if an id is taken by a run of something else. Returns how many are new. */
 async function commitStarts(session: Session, store: Store, runs: NewRun[]): Promise<number> {
   const outcomes = await store.startRuns({ now: session.parts.clock.now(), runs });
-  session.wake();
+  await session.announce();
   const conflict = outcomes.indexOf("conflict");
   if (conflict >= 0) throw conflictOf(runs[conflict]!);
   return outcomes.filter((outcome) => outcome === "started").length;

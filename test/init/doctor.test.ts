@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { CheckResult } from "../../src/cli/doctor/checks.ts";
-import { forEdition } from "../../src/cli/init/indexes-file.ts";
 import { startEmulator } from "../../src/emulator.ts";
 import {
   commonJsProject,
@@ -32,7 +31,7 @@ const group = (name: string) => `projects/demo-project/databases/(default)/colle
 
 /** What `firebase deploy --only functions,firestore` makes of it. */
 function deploy({ state }: Google, { region = "us-central1", prefix = "" } = {}): void {
-  const { indexes, fieldOverrides } = forEdition(declared("gembatch"), state.databases.get("(default)")?.databaseEdition);
+  const { indexes, fieldOverrides } = declared("gembatch", state.databases.get("(default)")?.databaseEdition);
   state.indexes = indexes.map(({ collectionGroup, queryScope, fields }, at) => ({
     name: `${group(collectionGroup)}/indexes/${at}`,
     queryScope,

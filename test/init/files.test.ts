@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { mergeEnv, readEnv } from "../../src/cli/init/env-file.ts";
 import { addExports, readSource } from "../../src/cli/init/functions-source.ts";
-import { declareDeployed, forEdition, indexKey, mergeIndexes, type DeclaredIndexes } from "../../src/cli/init/indexes-file.ts";
+import { declareDeployed, indexKey, mergeIndexes, type DeclaredIndexes } from "../../src/cli/init/indexes-file.ts";
 import { appendItem, memberOf, parseJsonText, setMember, valueOf, type JsonArray, type JsonObject } from "../../src/cli/init/json-edit.ts";
 import { firestoreFiles, nameFirestoreFiles } from "../../src/cli/init/project.ts";
 import { closedRules, mergeRules } from "../../src/cli/init/rules-file.ts";
@@ -123,17 +123,6 @@ describe("firestore.indexes.json", () => {
       "z",
       "gembatch_entries",
     ]);
-  });
-
-  it("suits the edition: Enterprise has indexes of one field beside the others, and nothing to exempt", () => {
-    expect(forEdition(ours, undefined)).toEqual(ours);
-    expect(forEdition(ours, "ENTERPRISE")).toEqual({
-      indexes: [
-        ...ours.indexes,
-        { collectionGroup: "gembatch_entries", queryScope: "COLLECTION", fields: [{ fieldPath: "body", order: "ASCENDING" }] },
-      ],
-      fieldOverrides: [ours.fieldOverrides[0]],
-    });
   });
 
   it.each([`[]`, `{"indexes":{}}`, `{"indexes":[],"fieldOverrides":1}`])("refuses %s", (text) => {

@@ -16,7 +16,7 @@ import type { Google } from "./google.ts";
 export type Files = Readonly<Record<string, string>>;
 
 /** What the store would declare. */
-export const declared = (prefix: string): DeclaredIndexes => ({
+const standard = (prefix: string): DeclaredIndexes => ({
   indexes: [
     {
       collectionGroup: `${prefix}_runs`,
@@ -40,6 +40,17 @@ export const declared = (prefix: string): DeclaredIndexes => ({
     { collectionGroup: `${prefix}_entries`, fieldPath: "body", indexes: [{ order: "ASCENDING", queryScope: "COLLECTION" }] },
   ],
 });
+
+/** What a store declares for its edition: Enterprise makes no index by itself, so that there is nothing to exempt, and one of a single field is declared like all others. */
+export function declared(prefix: string, edition?: string): DeclaredIndexes {
+  const { indexes, fieldOverrides } = standard(prefix);
+  if (edition !== "ENTERPRISE") return { indexes, fieldOverrides };
+  const single = fieldOverrides.flatMap(({ collectionGroup, fieldPath, indexes: own }) =>
+    own.map(({ queryScope = "COLLECTION", ...kind }) => ({ collectionGroup, queryScope, fields: [{ fieldPath, ...kind }] })),
+  );
+  const expiring = fieldOverrides.filter(({ ttl }) => ttl === true);
+  return { indexes: [...indexes, ...single], fieldOverrides: expiring.map((field) => ({ ...field, indexes: [] })) };
+}
 
 const firebaserc = `{\n  "projects": {\n    "default": "demo-project"\n  }\n}\n`;
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { terraformFacts } from "../../deploy/generate.ts";
 import { apisFor, defaults, projectRolesFor } from "../../src/cli/init/facts.ts";
 import { wantedEnv } from "../../src/cli/init/file-steps.ts";
-import { forEdition } from "../../src/cli/init/indexes-file.ts";
+import { declaredIndexes } from "../../src/cli/init/declared.ts";
 import { resolveSettings } from "../../src/cli/init/settings.ts";
 import { declared } from "./fixtures.ts";
 
@@ -144,7 +144,7 @@ describe.skipIf(!hasTerraform)(
       });
       expect(Object.keys(fields)).toEqual(["gembatch_runs/expireAt"]);
       const own = evaluate({ edition: "ENTERPRISE" });
-      const wanted = forEdition(terraformFacts().firestore, "ENTERPRISE");
+      const wanted = declaredIndexes("gembatch", "ENTERPRISE");
       expect([Object.keys(own.indexes).length, Object.keys(own.field_settings).length]).toEqual([
         wanted.indexes.length,
         wanted.fieldOverrides.length,

@@ -11,7 +11,7 @@ import { isDenied, isDisabled, isUnreachable } from "../google/errors.ts";
 import { readDatabase } from "../google/firestore.ts";
 import { runtimeAccount } from "../init/cloud-steps.ts";
 import { deployTarget, readServicesOf, settingsHelp, settingsOptions } from "../init/command.ts";
-import { collectionsOf, forEdition } from "../init/indexes-file.ts";
+import { collectionsOf } from "../init/indexes-file.ts";
 import { connectGoogle, type CommandIo } from "../init/io.ts";
 import { chooseCodebase, chooseProject, findRoot, readProject } from "../init/project.ts";
 import { readProjectEnv, resolveSettings, type GivenSettings, type Settings } from "../init/settings.ts";
@@ -84,9 +84,14 @@ async function checkProject(
   const deployed = isReadable ? await readSafely<DeployedFunction[]>(listFunctions(client, id), []) : [];
   const settings = resolveSettings(values, { project: id, env: readProjectEnv(project, codebase, id), regions: deployed.map(regionOf) });
   const database = isReadable ? await readSafely(readDatabase(client, id, settings.database), undefined) : undefined;
-  const declared = io.indexes(settings.prefix);
-  const indexes = forEdition(declared, database?.databaseEdition);
-  const local = localChecks({ project, codebase, settings, indexes, collections: collectionsOf(declared, settings.prefix) });
+  const indexes = io.indexes(settings.prefix, database?.databaseEdition);
+  const local = localChecks({
+    project,
+    codebase,
+    settings,
+    indexes,
+    collections: collectionsOf(io.indexes(settings.prefix), settings.prefix),
+  });
   if (!isReadable) return runChecks([...local, services]);
   const functions: FunctionContext = { client, project: id, prefix: codebase.prefix, target: deployTarget(codebase.name), deployed };
   const account = accountOf(functions, settings, services);

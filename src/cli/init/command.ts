@@ -14,7 +14,7 @@ import { readServices, type ServiceStates } from "../google/services.ts";
 import { planCloud } from "./cloud-steps.ts";
 import { apisFor, defaults } from "./facts.ts";
 import { planFiles, type Deployed } from "./file-steps.ts";
-import { collectionsOf, declareDeployed, forEdition } from "./indexes-file.ts";
+import { collectionsOf, declareDeployed } from "./indexes-file.ts";
 import { connectGoogle, type CommandIo } from "./io.ts";
 import { chooseCodebase, chooseProject, firestoreFiles, readProject, type Codebase, type FirebaseProject } from "./project.ts";
 import { readProjectEnv, resolveSettings, wantedPackages, type Settings } from "./settings.ts";
@@ -99,9 +99,9 @@ export async function runInitCommand(args: string[], io: CommandIo): Promise<num
     regions: cloud?.regions ?? [],
   });
   const deployed = cloud === undefined ? unknown : await readDeployed(cloud.client, project, settings);
-  const declared = io.indexes(settings.prefix);
-  const collections = collectionsOf(declared, settings.prefix);
-  const files = planFiles({ project, codebase, settings, indexes: forEdition(declared, deployed.edition), collections, deployed });
+  const indexes = io.indexes(settings.prefix, deployed.edition);
+  const collections = collectionsOf(io.indexes(settings.prefix), settings.prefix);
+  const files = planFiles({ project, codebase, settings, indexes, collections, deployed });
   const steps = [...files.steps, ...(cloud === undefined ? [] : planCloud({ ...cloud, settings }))];
   const planned = await planSteps(steps);
   const report: InitReport = {

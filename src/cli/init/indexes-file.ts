@@ -44,19 +44,6 @@ export interface MergedFile {
   updatedFields: number;
 }
 
-/**
- * The declaration as this edition of Firestore takes it. Enterprise makes no index by itself, so that there is nothing to exempt, and one of a single field is declared like all
- * others; Standard refuses those and has them in field settings.
- */
-export function forEdition({ indexes, fieldOverrides }: DeclaredIndexes, edition: string | undefined): DeclaredIndexes {
-  if (edition !== "ENTERPRISE") return { indexes, fieldOverrides };
-  const single = fieldOverrides.flatMap(({ collectionGroup, fieldPath, indexes: own }) =>
-    own.map(({ queryScope = "COLLECTION", ...kind }) => ({ collectionGroup, queryScope, fields: [{ fieldPath, ...kind }] })),
-  );
-  const expiring = fieldOverrides.filter(({ ttl }) => ttl === true);
-  return { indexes: [...indexes, ...single], fieldOverrides: expiring.map((field) => ({ ...field, indexes: [] })) };
-}
-
 /** The collections of the store, sorted: those that the declaration is about, and the one of the store's own document, which no query looks into. */
 export function collectionsOf({ indexes, fieldOverrides }: DeclaredIndexes, prefix: string): string[] {
   const declared = [...indexes, ...fieldOverrides].map(({ collectionGroup }) => collectionGroup);

@@ -20,8 +20,8 @@ export interface CommandIo {
   ask: ((question: string) => Promise<boolean>) | undefined;
   /** Where credentials come from. Default: application default credentials. */
   findClient?: () => Promise<FoundClient>;
-  /** The indexes that the store declares. */
-  indexes: (prefix: string) => DeclaredIndexes;
+  /** The indexes that the store declares for an edition, as the Firestore API names it; default Standard. */
+  indexes: (prefix: string, edition?: string) => DeclaredIndexes;
 }
 
 /** The process, its terminal and its clock. */

@@ -1,0 +1,48 @@
+import { afterEach, expect, it } from "vitest";
+import type { Firestore } from "@google-cloud/firestore";
+import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
+import { newRun, paid, request, StoreKit } from "../../testing/store-kit.ts";
+import type { FirestoreStore, Operations } from "./store.ts";
+
+let client: Firestore;
+afterEach(async () => client.terminate());
+
+const STEPS = 3;
+
+/** What `count` runs of three prompts cost, from their start to their end, if each call takes all of them. */
+async function chains(store: FirestoreStore, count: number): Promise<Operations> {
+  const kit = new StoreKit(store);
+  await kit.beat();
+  const before = store.operations();
+  await kit.start(...Array.from({ length: count }, (_, i) => newRun(`run-${i}`)));
+  for (let no = 0; no <= STEPS; no += 1) {
+    const runs = await kit.claim(count);
+    await store.loadHistory({ runs: runs.map((run) => ({ run: run.id, since: Math.max(0, run.seq - 1) })) });
+    const outcome = no < STEPS ? ({ type: "waiting" } as const) : ({ type: "completed", output: "1" } as const);
+    const turns = runs.map((run) => kit.turn(run, { firstNo: no, entries: no < STEPS ? [request(`q${no}`)] : [], outcome }));
+    await store.commitTurns({ worker: "w1", now: kit.now, turns });
+    if (no === STEPS) break;
+    const batch = await kit.routing(`b${no}`);
+    await kit.answer(batch, paid("answer", 0.25));
+    await kit.update(batch, { state: "completed" });
+  }
+  const after = store.operations();
+  expect((await store.stats()).runs.completed).toBe(count);
+  return { reads: after.reads - before.reads, writes: after.writes - before.writes, deletes: after.deletes - before.deletes };
+}
+
+describeFirestore("documents that a step costs", () => {
+  it("are six writes, what its run and its batch take included", async () => {
+    client = newClient();
+    const store = await openStore(client);
+    const { reads, writes, deletes } = await chains(store, 100);
+    const steps = 100 * STEPS;
+    // A run's own start, last claim and end are 3 more: of three steps each, one a step.
+    expect(writes / steps).toBeLessThan(7.2);
+    expect((writes - 3 * 100) / steps).toBeLessThan(6.2);
+    expect(reads / steps).toBeLessThan(14);
+    expect(deletes).toBe(0);
+    if (process.env["GEMBATCH_SHOW"] !== undefined)
+      process.stderr.write(`${JSON.stringify({ reads: reads / steps, writes: writes / steps })}\n`);
+  });
+});

@@ -1,0 +1,229 @@
+import { isolationSize } from "../../core/isolation.ts";
+import type { RequestResult, SettleRow } from "../../core/store.ts";
+import { atTier, isDirect } from "../../core/tiers.ts";
+import { DEPARTED, ENTRY, RUN } from "../codes.ts";
+import { REQUESTS } from "../counts.ts";
+import { type Bill, billOf, noBill } from "../money.ts";
+import { batchInHand, openMembers } from "./batches.ts";
+import { type Answer, chargeEntry, chargeRun, fitting, isOver, settleEntry } from "./entries.ts";
+import { isEntryKey, laneKey, laneOf, runOf } from "./keys.ts";
+import { enqueue } from "./queue.ts";
+import { batchKey, type BatchRow, departedKey, type EntryRow, type RunRow } from "./rows.ts";
+import { loadShares, passOn, shareAnswer } from "./shared.ts";
+import type { Unit } from "./unit.ts";
+
+type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
+type MemberResult = RequestResult | { type: "release"; availableAt: number };
+
+export interface SettleParams {
+  batch: string;
+  epoch: number;
+  now: number;
+  rows: SettleRow[];
+  unknown: number;
+  cursor: number;
+}
+
+export interface Settled {
+  settled: number;
+  duplicate: number;
+  unknown: number;
+  /** Rows of the call that are done, those of earlier transactions included. */
+  done: number;
+}
+
+/** Rows that one transaction settles: each is an entry and a run. */
+export const SETTLE_CHUNK = 200;
+const SETTLE_BYTES = 2_000_000;
+
+/**
+ * Settles the next of these rows. Only the last part moves the cursor; one before it notes in the batch how many rows behind the cursor are done (`ahead`). Output never changes, so whoever reads it again from
+ * the cursor comes to the same rows in the same order: the first `ahead` of them are passed over, and nothing is lost or counted twice.
+ */
+export async function settleRows(unit: Unit, params: SettleParams, chunk: number): Promise<Settled | undefined> {
+  await prefetch(
+    unit,
+    params.batch,
+    params.rows.slice(0, chunk).map(({ id }) => id),
+  );
+  const batch = await batchInHand(unit, params.batch, params.epoch);
+  if (batch === undefined) return undefined;
+  const from = Math.min(batch.ahead, params.rows.length);
+  const rows = portion(unit, params.rows.slice(from, from + chunk));
+  const done = from + rows.length;
+  const isLast = done >= params.rows.length;
+  const result: Settled = { settled: 0, duplicate: 0, unknown: isLast ? params.unknown : 0, done };
+  await prefetch(
+    unit,
+    params.batch,
+    rows.map(({ id }) => id),
+  );
+  await unit.load({ departed: rows.flatMap((row) => (isMember(unit, batch, row) ? [] : [departedKey(batch.no, row.id, row.attempt)])) });
+  for (const row of rows) {
+    const entry = isEntryKey(row.id) ? unit.entries.peek(row.id) : undefined;
+    if (entry !== undefined && isMember(unit, batch, row)) {
+      count(unit, batch, await settleMember(unit, batch, entry, row.result, params.now));
+      result.settled += 1;
+    } else if (
+      isEntryKey(row.id) &&
+      ((await billDeparted(unit, batch, row, params.now)) || (entry?.batch === batch.no && entry.state !== ENTRY.batched))
+    ) {
+      result.duplicate += 1;
+    } else result.unknown += 1;
+  }
+  unit.batches.change(batch, {
+    duplicate: batch.duplicate + result.duplicate,
+    unknown: batch.unknown + result.unknown,
+    cursor: isLast ? params.cursor : batch.cursor,
+    ahead: isLast ? Math.max(0, batch.ahead - params.rows.length) : done,
+  });
+  return result;
+}
+
+/** The first of these rows that one transaction can carry. */
+function portion(unit: Unit, rows: readonly SettleRow[]): readonly SettleRow[] {
+  let bytes = 0;
+  const end = rows.findIndex(({ id, result }, i) => {
+    // A shared answer is kept apart as well.
+    const copies = isEntryKey(id) && unit.entries.peek(id)?.shared != null ? 2 : 1;
+    bytes += copies * ("value" in result ? Buffer.byteLength(result.value ?? "") : 0);
+    return i > 0 && bytes > SETTLE_BYTES;
+  });
+  return end < 0 ? rows : rows.slice(0, end);
+}
+
+function isMember(unit: Unit, batch: BatchRow, { id, attempt }: SettleRow): boolean {
+  const entry = isEntryKey(id) ? unit.entries.peek(id) : undefined;
+  return entry !== undefined && entry.batch === batch.no && entry.state === ENTRY.batched && entry.attempt === attempt;
+}
+
+/** The batch with these members and their runs, and what they share. */
+async function prefetch(unit: Unit, batch: string, ids: readonly string[]): Promise<void> {
+  const keys = ids.filter(isEntryKey);
+  await unit.load({ batches: [batchKey(batch)], entries: keys, runs: keys.map(runOf) });
+  const shares = keys.flatMap((key) => unit.entries.peek(key)?.shared ?? []);
+  if (shares.length > 0) await loadShares(unit, shares);
+}
+
+export async function settleRemaining(
+  unit: Unit,
+  params: { batch: string; epoch: number; now: number; limit: number; result: Exclude<MemberResult, { type: "succeeded" }> },
+): Promise<number | undefined> {
+  const batch = await batchInHand(unit, params.batch, params.epoch);
+  if (batch === undefined) return undefined;
+  const limit = Math.min(params.limit, SETTLE_CHUNK);
+  const found = await unit.entries.select(
+    { where: [["member", "==", batch.no]], order: [["order", "asc"]], limit },
+    (row) => row.batch === batch.no && row.state === ENTRY.batched,
+    true,
+  );
+  const members = found.slice(0, limit);
+  await prefetch(
+    unit,
+    params.batch,
+    members.map(({ no }) => no),
+  );
+  for (const entry of members) {
+    // An answer that is shared may have settled one of the others.
+    if (entry.state === ENTRY.batched) count(unit, batch, await settleMember(unit, batch, entry, params.result, params.now));
+  }
+  return openMembers(batch);
+}
+
+function count(unit: Unit, batch: BatchRow, outcome: Outcome): void {
+  unit.batches.change(batch, { [outcome]: batch[outcome] + 1 });
+}
+
+/** Counts the answer that a result carries, if it does: what the lane, the chain, the day and the batch used and spent. */
+function countAnswer(unit: Unit, batch: BatchRow, chain: string, result: MemberResult, now: number): Bill {
+  if (!("usage" in result) || result.usage === undefined) return noBill;
+  const bill = billOf(result.cost);
+  unit.tallies.answer(now, chain, batch.lane, result.usage, bill);
+  unit.batches.change(batch, {
+    usd: batch.usd + bill.usd,
+    standard_usd: batch.standard_usd + bill.standardUsd,
+    unpriced: batch.unpriced + bill.unpriced,
+  });
+  return bill;
+}
+
+/** A row whose request was taken out of the batch is billed the first time that it comes. `false`: it is none. */
+async function billDeparted(unit: Unit, batch: BatchRow, { id, attempt, result }: SettleRow, now: number): Promise<boolean> {
+  const row = await unit.departed.get(departedKey(batch.no, id, attempt));
+  if (row === undefined) return false;
+  if (row.state === DEPARTED.billed || !("usage" in result) || result.usage === undefined) return true;
+  const bill = countAnswer(unit, batch, row.chain, result, now);
+  const run = await unit.runs.get(runOf(id));
+  if (run !== undefined) chargeRun(unit, run, bill, 0);
+  if (row.state === DEPARTED.waited) {
+    const entry = await unit.entries.get(id);
+    if (entry !== undefined) chargeEntry(unit, entry, bill);
+  }
+  unit.departed.change(row, { state: DEPARTED.billed });
+  return true;
+}
+
+/** Gives a member that is `batched` its result, and says how it is counted. */
+async function settleMember(unit: Unit, batch: BatchRow, entry: EntryRow, result: MemberResult, now: number): Promise<Outcome> {
+  const run = unit.run(runOf(entry.no));
+  const bill = countAnswer(unit, batch, run.chain, result, now);
+  if (isOver(run.state)) return drop(unit, entry, run, bill, result.type === "succeeded" ? result.value : undefined, now);
+  if (result.type === "succeeded") return settle(unit, entry, run, bill, { value: result.value, error: undefined }, now);
+  if (result.type === "failed") return settle(unit, entry, run, bill, { value: undefined, error: result.error }, now);
+  const attempt = entry.attempt ?? 1;
+  const to = { lane: batch.lane, attempt: attempt + 1, groupSize: entry.group_size, dueAt: result.availableAt, now };
+  if (result.type === "release") return requeue(unit, entry, run, bill, { ...to, attempt });
+  if (result.type === "move") {
+    const lane = atTier(laneOf(batch.lane), result.tier);
+    const groupSize = isDirect(lane) ? null : (isolationSize(entry.failed_jobs, batch.request_count) ?? null);
+    unit.entries.change(entry, { tier_reason: result.reason });
+    return requeue(unit, entry, run, bill, { ...to, lane: laneKey(lane), groupSize });
+  }
+  if (attempt >= (entry.max_attempts ?? 1) || attempt > (result.retries ?? Infinity)) {
+    const { value } = result;
+    return settle(unit, entry, run, bill, { value, error: value === undefined ? result.error : undefined }, now);
+  }
+  if (result.jobFailed === true) unit.entries.change(entry, { failed_jobs: entry.failed_jobs + 1 });
+  return requeue(unit, entry, run, bill, { ...to, groupSize: isolationSize(entry.failed_jobs, batch.request_count) ?? null });
+}
+
+async function settle(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, given: Answer, now: number): Promise<Outcome> {
+  const answer = fitting(entry, given);
+  const succeeded = answer.error === undefined;
+  const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
+  settleEntry(unit, entry, run, state, answer, bill, entry.estimate ?? 0);
+  unit.tallies.move(REQUESTS, ENTRY.batched, state);
+  clearCheck(unit, entry);
+  if (entry.shared !== null) {
+    if (answer.value !== undefined) await shareAnswer(unit, entry.shared, entry.no, answer.value, now);
+    else await passOn(unit, entry.shared, entry.no, now);
+  }
+  return succeeded ? "succeeded" : "failed";
+}
+
+/** Back to a queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
+async function requeue(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, to: Parameters<typeof enqueue>[2]): Promise<Outcome> {
+  if (run.state === RUN.failed) return drop(unit, entry, run, bill, undefined, to.now);
+  enqueue(unit, entry, to);
+  chargeEntry(unit, entry, bill);
+  chargeRun(unit, run, bill, 0);
+  return "requeued";
+}
+
+/** Nobody takes the answer any more, but for those that share it. */
+async function drop(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, value: string | undefined, now: number): Promise<Outcome> {
+  unit.entries.change(entry, { state: ENTRY.cancelled });
+  unit.tallies.move(REQUESTS, ENTRY.batched, ENTRY.cancelled);
+  chargeEntry(unit, entry, bill);
+  chargeRun(unit, run, bill, entry.estimate ?? 0);
+  clearCheck(unit, entry);
+  if (entry.shared !== null) {
+    if (value !== undefined) await shareAnswer(unit, entry.shared, entry.no, value, now);
+    else await passOn(unit, entry.shared, entry.no, now);
+  }
+  return "cancelled";
+}
+
+function clearCheck(unit: Unit, entry: EntryRow): void {
+  if (entry.check_at !== null) unit.entries.change(entry, { check_at: null });
+}

@@ -1,0 +1,69 @@
+import { describe, expect, it } from "vitest";
+import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
+import type { TestFunctions } from "../../testing/provider-conformance.ts";
+import { testStore } from "../../testing/store-conformance.ts";
+import { declared } from "./indexes.ts";
+import { isServed, serves } from "../../../test/support/firestore-indexes.ts";
+import type { FirestoreStore, QueryShape } from "./store.ts";
+
+const shapes = new Map<string, QueryShape>();
+
+/** A walk looks at everything after each of its steps, some 10,000 times: `walk.test.ts` has walks with fewer looks. */
+const except =
+  (left: string, group: TestFunctions["describe"]): TestFunctions["describe"] =>
+  (name, body) =>
+    name === left ? undefined : group(name, body);
+
+describeFirestore("Firestore's emulator", () => {
+  testStore(
+    { it, expect, describe: except("on a random walk", describe) },
+    {
+      name: "Firestore",
+      async createStore() {
+        const client = newClient();
+        const opened: FirestoreStore[] = [];
+        const note = (store: FirestoreStore): void => {
+          for (const shape of store.queryShapes()) shapes.set(JSON.stringify(shape), shape);
+        };
+        const open = async (): Promise<FirestoreStore> => {
+          const store = await openStore(client);
+          opened.push(store);
+          return store;
+        };
+        const store = await open();
+        return {
+          store,
+          peer: open,
+          async reopen() {
+            note(store);
+            await store.close();
+            return open();
+          },
+          async dispose() {
+            for (const item of opened) {
+              if (item.isOpen) note(item);
+              await item.close();
+            }
+            await client.terminate();
+          },
+        };
+      },
+    },
+  );
+
+  // After all of the above.
+  describe("the declared indexes", () => {
+    it("serve every query that was made", () => {
+      expect(shapes.size).toBeGreaterThan(20);
+      expect([...shapes.values()].filter((shape) => !isServed(shape))).toEqual([]);
+    });
+
+    it("are all of use", () => {
+      const all = Object.entries(declared).flatMap(([collection, indexes]) => indexes.map((fields) => ({ collection, fields })));
+      const made = [...shapes.values()];
+      expect(
+        all.filter(({ collection, fields }) => !made.some((shape) => shape.collection === collection && serves(fields, shape))),
+      ).toEqual([]);
+    });
+  });
+});

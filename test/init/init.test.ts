@@ -168,7 +168,7 @@ describe("gembatch init", () => {
     expect(outcome.next).toEqual([
       "npm install --prefix functions gembatch @google-cloud/storage",
       "firebase deploy --only functions,firestore --project demo-project",
-      "npx gembatch doctor --project demo-project",
+      "npx --prefix functions gembatch doctor --project demo-project",
     ]);
   });
 

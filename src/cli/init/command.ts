@@ -222,7 +222,7 @@ function nextCommands(settings: Settings, { name, folder, source }: Codebase, st
     ...(missing.length === 0 ? [] : [`npm install --prefix ${folder} ${missing.join(" ")}`]),
     ...steps.filter(({ state, area, show }) => state === "by hand" && area === "cloud" && show !== undefined).map(({ show }) => show!),
     `firebase deploy --only ${deployTarget(name)},firestore --project ${project}`,
-    `npx gembatch doctor --project ${project}${options.join("")}`,
+    `npx --prefix ${folder} gembatch doctor --project ${project}${options.join("")}`,
   ];
 }
 

@@ -127,7 +127,7 @@ const externals: readonly External[] = [
   { modules: ["node:sqlite"], in: ["src/stores/sqlite/"], reason: "one store of several" },
   {
     modules: ["node:timers", "node:timers/promises"],
-    in: [...clocks, "src/emulator/", "src/cli/", "src/stores/postgres/patience.ts"],
+    in: [...clocks, "src/emulator/", "src/cli/", "src/stores/patience.ts"],
     reason: "timers belong to the clock; a driver waits for its server",
   },
   { modules: ["pg"], in: ["src/stores/postgres/"], reason: "one store of several, and an optional peer" },

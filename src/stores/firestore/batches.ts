@@ -1,10 +1,10 @@
-import { type BatchState, batchTransitions, isTerminalBatch } from "../../core/states.ts";
+import { changesOf } from "../batch-update.ts";
+import type { BatchState } from "../../core/states.ts";
 import type { BatchRecord, BatchUpdate, MemberRow } from "../../core/store.ts";
 import { batchStates } from "../codes.ts";
 import { BATCHES } from "../counts.ts";
 import { toBatch } from "../records.ts";
 import type { Data, Database } from "./database.ts";
-import { errorText } from "./entries.ts";
 import { isEntryKey, laneOf, orderOf } from "./keys.ts";
 import { type BatchRow, batchKey, specs, type WorkerRow } from "./rows.ts";
 import { ensureWorker } from "./runs.ts";
@@ -98,41 +98,11 @@ export async function updateBatch(
 ): Promise<boolean> {
   const batch = await batchInHand(unit, id, epoch);
   if (batch === undefined) return false;
-  const from = batchStates[batch.state] ?? "forming";
-  const to = update.state ?? from;
-  if (to !== from && !batchTransitions[from].includes(to)) return false;
-  const ends = isTerminalBatch(to);
-  if (ends && openMembers(batch) > 0) throw new Error(`Batch ${id} would end with ${openMembers(batch)} requests without a result.`);
-  const state = batchStates.indexOf(to);
-  unit.tallies.move(BATCHES, batch.state, state);
-  unit.batches.change(batch, {
-    state,
-    worker: (update.release ?? true) ? null : batch.worker,
-    due_at: update.dueAt ?? batch.due_at,
-    staged: update.staged === undefined ? batch.staged : update.staged === null ? null : JSON.stringify(update.staged),
-    launch_attempts: update.launchAttempts ?? batch.launch_attempts,
-    intent_at: update.intentAt ?? batch.intent_at,
-    launch_deadline_at: update.launchDeadlineAt ?? batch.launch_deadline_at,
-    held: (update.held ?? batch.held === 1) ? 1 : 0,
-    job: update.job ?? batch.job,
-    job_state: update.jobState ?? batch.job_state,
-    raw_status: update.rawStatus ?? batch.raw_status,
-    launched_at: update.launchedAt ?? batch.launched_at,
-    cancelled_at: update.cancelledAt ?? batch.cancelled_at,
-    finished_at: update.finishedAt ?? batch.finished_at,
-    output: update.output ?? batch.output,
-    failures: update.failures ?? batch.failures,
-    ended_at: update.endedAt ?? batch.ended_at ?? (ends ? now : null),
-    error: update.error === undefined ? batch.error : errorText(update.error),
-    sealed_at: batch.sealed_at ?? (to === "sealed" ? now : null),
-    sweep_at: update.sweepAt ?? batch.sweep_at,
-  });
+  const changes = changesOf(batch, update, now);
+  if (changes === undefined) return false;
+  unit.tallies.move(BATCHES, batch.state, changes.state);
+  unit.batches.change(batch, changes);
   return true;
-}
-
-/** Members that have no result yet. */
-export function openMembers(batch: BatchRow): number {
-  return batch.request_count - batch.succeeded - batch.failed - batch.requeued - batch.cancelled;
 }
 
 export async function readMembers(

@@ -1,10 +1,11 @@
 /**
  * Transactions and queries on Firestore, tried again where that is safe. Every query of the store goes through `find`, which remembers its shape: each must have a declared index (`indexes.ts`).
  */
+import { inDoubt } from "../store-errors.ts";
 import type { DocumentReference, Query, QueryDocumentSnapshot, Transaction } from "@google-cloud/firestore";
-import { Patience, pause } from "../postgres/patience.ts";
+import { Patience, pause } from "../patience.ts";
 import type { Client } from "./client.ts";
-import { Conflict, inDoubt, isConflict, isRefused, isTransient, storeError, TimedOut } from "./errors.ts";
+import { Conflict, isConflict, isRefused, isTransient, storeError, TimedOut } from "./errors.ts";
 import { Births } from "./keys.ts";
 import type { Settings } from "./options.ts";
 import type { Operations, QueryShape } from "./shapes.ts";

@@ -1,3 +1,4 @@
+import { isQueued } from "../queue-states.ts";
 import { isolationSize } from "../../core/isolation.ts";
 import type { DeadlineDecision, DeadlineItem } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
@@ -5,7 +6,7 @@ import { ENTRY, RUN } from "../codes.ts";
 import type { Data, Database } from "./database.ts";
 import { depart } from "./history.ts";
 import { isEntryKey, laneKey, laneOf, runOf } from "./keys.ts";
-import { countQueued, enqueue, isQueued } from "./queue.ts";
+import { countQueued, enqueue } from "./queue.ts";
 import { batchKey, specs } from "./rows.ts";
 import type { Unit } from "./unit.ts";
 import { expandRow } from "./working-set.ts";

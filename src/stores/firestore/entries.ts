@@ -1,3 +1,4 @@
+import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, RUN } from "../codes.ts";
 import { RUNS } from "../counts.ts";
@@ -14,8 +15,6 @@ export interface Answer {
   value: string | undefined;
   error: SerializedError | undefined;
 }
-
-export const errorText = (error: SerializedError | undefined): string | null => (error === undefined ? null : JSON.stringify(error));
 
 /**
  * Settles an open entry: its answer, the next number of the run, and the wake-up if the run waits. The caller has checked that the entry is open, that the run still takes answers, and counts requests itself. `bill`: what

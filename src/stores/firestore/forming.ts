@@ -1,10 +1,11 @@
+import { openMembers } from "../batch-update.ts";
 import type { Lane } from "../../core/provider.ts";
 import type { BatchRecord } from "../../core/store.ts";
 import { isDirect } from "../../core/tiers.ts";
 import { BATCH, ENTRY } from "../codes.ts";
 import { BATCHES, REQUESTS } from "../counts.ts";
 import { toPico } from "../money.ts";
-import { findBatch, isAlive, openMembers, readActive, toRecord } from "./batches.ts";
+import { findBatch, isAlive, readActive, toRecord } from "./batches.ts";
 import type { Database, Find } from "./database.ts";
 import { digest, laneKey, laneOf } from "./keys.ts";
 import { byAge, byQueueOrder, oldestByPriority, promoteDelayed, queueOrder, queuesOf } from "./queue.ts";

@@ -1,7 +1,8 @@
+import { isQueued } from "../queue-states.ts";
 import { DEPARTED, ENTRY } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import { runOf } from "./keys.ts";
-import { countQueued, isQueued } from "./queue.ts";
+import { countQueued } from "./queue.ts";
 import { rangeOf } from "./requests.ts";
 import { departedKey, type EntryRow, type RunRow } from "./rows.ts";
 import { passOn } from "./shared.ts";

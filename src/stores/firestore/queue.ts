@@ -1,25 +1,10 @@
+import { queueState, weightOf } from "../queue-states.ts";
 import { ENTRY } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import type { Database } from "./database.ts";
 import { orderOf } from "./keys.ts";
 import { type EntryRow, queueOf } from "./rows.ts";
 import type { Unit } from "./unit.ts";
-
-/** States of a request that waits in its lane, due or not, with the others or apart. */
-export const isQueued = (state: number): boolean => state === ENTRY.queued || state === ENTRY.delayed || state === ENTRY.isolated;
-
-/** The state in which a request waits that may be sent from `dueAt` on. */
-export function queueState(groupSize: number | null, dueAt: number, now: number): number {
-  if (dueAt > now) return ENTRY.delayed;
-  return groupSize === null ? ENTRY.queued : ENTRY.isolated;
-}
-
-/** What the entry of a request weighs. */
-export const weightOf = ({ bytes, tokens, estimate }: Pick<EntryRow, "bytes" | "tokens" | "estimate">) => ({
-  bytes: bytes ?? 0,
-  tokens: tokens ?? 0,
-  estimate,
-});
 
 /** Counts a request in the queue of a lane (`sign` +1) or out of it. */
 export function countQueued(unit: Unit, sign: 1 | -1, state: number, lane: string, row: EntryRow): void {

@@ -1,10 +1,12 @@
+import { errorText } from "../batch-update.ts";
+import { isQueued, weightOf } from "../queue-states.ts";
 import type { NewEntry, NewRequest } from "../../core/store.ts";
 import { ENTRY, entryKinds } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import { estimateOf, noBill } from "../money.ts";
-import { chargeRun, errorText } from "./entries.ts";
+import { chargeRun } from "./entries.ts";
 import { entryKey, laneKey } from "./keys.ts";
-import { countQueued, isQueued, weightOf } from "./queue.ts";
+import { countQueued } from "./queue.ts";
 import type { EntryRow, RunRow } from "./rows.ts";
 import { hurryLeader, passOn, settleFollower, shareOf, takeShare } from "./shared.ts";
 import type { Unit } from "./unit.ts";

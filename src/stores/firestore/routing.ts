@@ -1,10 +1,11 @@
+import { openMembers } from "../batch-update.ts";
 import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
 import { DEPARTED, ENTRY, RUN } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import { type Bill, billOf, noBill } from "../money.ts";
-import { batchInHand, openMembers } from "./batches.ts";
+import { batchInHand } from "./batches.ts";
 import { type Answer, chargeEntry, chargeRun, fitting, isOver, settleEntry } from "./entries.ts";
 import { isEntryKey, laneKey, laneOf, runOf } from "./keys.ts";
 import { enqueue } from "./queue.ts";

@@ -1,10 +1,11 @@
 /**
  * The store's own document: made, brought up to date or refused.
  */
+import { tooNew } from "../store-errors.ts";
 import { randomText } from "../../core/clock.ts";
 import { GembatchError } from "../../core/errors.ts";
 import type { Data, Database } from "./database.ts";
-import { foreign, tooNew } from "./errors.ts";
+import { foreign } from "./errors.ts";
 import type { Settings } from "./options.ts";
 
 /** Version of the format of the documents. A new one migrates what it finds when a store opens. */

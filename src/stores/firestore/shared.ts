@@ -2,12 +2,13 @@
  * Answers that equal requests share; see the same file of the SQLite store. The document of the key is read by whoever decides about it, and written by whoever changes the leader or the answer. Those that wait are looked for
  * within the transaction, so that nobody can join unseen.
  */
+import { weightOf } from "../queue-states.ts";
 import { ENTRY } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import type { NewRequest } from "../../core/store.ts";
 import { fitting, settleEntry } from "./entries.ts";
 import { runOf, digest } from "./keys.ts";
-import { byAge, weightOf } from "./queue.ts";
+import { byAge } from "./queue.ts";
 import type { Database } from "./database.ts";
 import type { EntryRow, RunRow, SharedRow } from "./rows.ts";
 import type { Unit } from "./unit.ts";

@@ -1,35 +1,22 @@
-import type { SerializedError } from "../../core/errors.ts";
-import type { Lane } from "../../core/provider.ts";
-import type { BatchState } from "../../core/states.ts";
+import { notOpen } from "../store-errors.ts";
 import type {
   Activity,
-  BatchFilter,
   BatchRecord,
-  BatchUpdate,
-  ChainVersions,
   ClaimedRun,
   CommitResult,
-  DeadlineDecision,
   DeadlineItem,
   Entry,
   MemberRow,
   NewRun,
   Page,
-  PageOptions,
-  RequestFilter,
   RequestRecord,
-  RequestResult,
-  RoleWish,
-  RunFilter,
   RunRecord,
-  SettleRow,
   SpendRow,
   StartOutcome,
   Store,
+  StoreParams,
   StoreStats,
-  SweepUpdate,
   TurnCommit,
-  WorkerIdentity,
 } from "../../core/store.ts";
 import { processExists } from "../processes.ts";
 import { activity } from "./activity.ts";
@@ -38,7 +25,7 @@ import { makeClient } from "./client.ts";
 import { Database } from "./database.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
 import { stageTurn } from "./drafts.ts";
-import { isInDoubt, notOpen, tooMuch } from "./errors.ts";
+import { isInDoubt, tooMuch } from "./errors.ts";
 import { formBatch, FORM_CHUNK, moveQueued } from "./forming.ts";
 import { cancelRuns, holdRuns, retryRuns, withStarted } from "./operate.ts";
 import { type FirestoreStoreOptions, resolveOptions, type Settings } from "./options.ts";
@@ -161,13 +148,7 @@ export class FirestoreStore implements Store {
 
   // Workers
 
-  async heartbeat(params: {
-    worker: WorkerIdentity;
-    now: number;
-    leaseMs: number;
-    roles: RoleWish[];
-    maxAttempts: number;
-  }): Promise<{ roles: string[]; time?: number }> {
+  async heartbeat(params: StoreParams<"heartbeat">): Promise<{ roles: string[]; time?: number }> {
     const { worker, now, maxAttempts } = params;
     const leaseNow = await this.#write(async (unit) => renew(unit, params));
     const dead = await findDead(this.#db, worker, leaseNow, this.#settings.isProcessAlive ?? processExists);
@@ -181,22 +162,22 @@ export class FirestoreStore implements Store {
     return { roles, ...(this.#settings.serverTime ? { time: leaseNow } : {}) };
   }
 
-  leave(params: { worker: string; now: number }): Promise<void> {
+  leave(params: StoreParams<"leave">): Promise<void> {
     return giveUp(this.#db, workerKey(params.worker), params.now, undefined);
   }
 
   // Runs
 
-  startRuns(params: { now: number; runs: NewRun[] }): Promise<StartOutcome[]> {
+  startRuns(params: StoreParams<"startRuns">): Promise<StartOutcome[]> {
     const weight = ({ request }: NewRun): number => (request === undefined ? 1 : 2);
     return this.#inParts(params.runs, weight, async (unit, runs) => startRuns(unit, { now: params.now, runs: [...runs] }));
   }
 
-  holdFlush(params: { producer: string; until: number }): Promise<void> {
+  holdFlush(params: StoreParams<"holdFlush">): Promise<void> {
     return this.#write(async (unit) => holdFlush(unit, params));
   }
 
-  async claimRuns(params: { worker: string; now: number; limit: number; chains: ChainVersions[] }): Promise<ClaimedRun[]> {
+  async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     const limit = Math.min(params.limit, WRITES);
     const claimed: ClaimedRun[] = [];
     for (let tries = 0; tries < CLAIM_TRIES && claimed.length < limit; tries += 1) {
@@ -216,11 +197,11 @@ export class FirestoreStore implements Store {
     return claimed;
   }
 
-  loadHistory(params: { runs: { run: string; since: number }[] }): Promise<Entry[][]> {
+  loadHistory(params: StoreParams<"loadHistory">): Promise<Entry[][]> {
     return loadHistory(this.#db, params);
   }
 
-  async commitTurns({ worker, now, turns }: { worker: string; now: number; turns: TurnCommit[] }): Promise<CommitResult[]> {
+  async commitTurns({ worker, now, turns }: StoreParams<"commitTurns">): Promise<CommitResult[]> {
     const alone = async (turn: TurnCommit): Promise<CommitResult[]> => {
       const staged = await stageTurn(this.#db, worker, turn);
       return this.#write(async (unit) => {
@@ -233,7 +214,7 @@ export class FirestoreStore implements Store {
     );
   }
 
-  async fireTimers({ now, limit }: { now: number; limit: number }): Promise<number> {
+  async fireTimers({ now, limit }: StoreParams<"fireTimers">): Promise<number> {
     // Whoever was left untold by a process that died is told here.
     await this.#tellAll();
     const due = await findTimers(this.#db, now, Math.min(limit, WRITES / 2));
@@ -241,7 +222,7 @@ export class FirestoreStore implements Store {
     return this.#write(async (unit) => fireTimers(unit, now, due));
   }
 
-  async wakeRuns(params: { now: number; runs: { run: string; epoch: number }[] }): Promise<void> {
+  async wakeRuns(params: StoreParams<"wakeRuns">): Promise<void> {
     await this.#inParts(
       params.runs,
       () => 1,
@@ -254,7 +235,7 @@ export class FirestoreStore implements Store {
 
   // Batches
 
-  activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity> {
+  activity(params: StoreParams<"activity">): Promise<Activity> {
     return activity(this.#db, params);
   }
 
@@ -263,11 +244,11 @@ export class FirestoreStore implements Store {
   }
 
   /** At most 400 requests a call; a batch that is still forming goes on with the next. */
-  async formBatch(params: Parameters<Store["formBatch"]>[0]): Promise<BatchRecord | undefined> {
+  async formBatch(params: StoreParams<"formBatch">): Promise<BatchRecord | undefined> {
     return this.#write(async (unit) => formBatch(unit, params));
   }
 
-  async moveQueued(params: { now: number; from: Lane; to: Lane; limit: number; reason: string }): Promise<number> {
+  async moveQueued(params: StoreParams<"moveQueued">): Promise<number> {
     let moved = 0;
     while (moved < params.limit) {
       const limit = Math.min(FORM_CHUNK / 2, params.limit - moved);
@@ -278,11 +259,11 @@ export class FirestoreStore implements Store {
     return moved;
   }
 
-  dueDeadlines(params: { now: number; limit: number }): Promise<DeadlineItem[]> {
+  dueDeadlines(params: StoreParams<"dueDeadlines">): Promise<DeadlineItem[]> {
     return dueDeadlines(this.#db, params);
   }
 
-  async decideDeadlines({ now, decisions }: { now: number; decisions: DeadlineDecision[] }): Promise<number> {
+  async decideDeadlines({ now, decisions }: StoreParams<"decideDeadlines">): Promise<number> {
     const moved = await this.#inParts(
       decisions,
       () => 2,
@@ -291,13 +272,7 @@ export class FirestoreStore implements Store {
     return moved.reduce((sum, some) => sum + some, 0);
   }
 
-  async claimBatches(params: {
-    worker: string;
-    now: number;
-    providers: string[];
-    states: BatchState[];
-    limit: number;
-  }): Promise<BatchRecord[]> {
+  async claimBatches(params: StoreParams<"claimBatches">): Promise<BatchRecord[]> {
     if (params.limit <= 0) return [];
     const due = await findDue(this.#db, params);
     if (due.length === 0) return [];
@@ -311,19 +286,19 @@ export class FirestoreStore implements Store {
     return this.#write(async (unit) => claimBatches(unit, params, free.slice(0, params.limit)));
   }
 
-  updateBatch(params: { batch: string; epoch: number; now: number; update: BatchUpdate }): Promise<boolean> {
+  updateBatch(params: StoreParams<"updateBatch">): Promise<boolean> {
     return this.#write(async (unit) => updateBatch(unit, params));
   }
 
-  dueSweeps(params: { now: number; providers: string[]; limit: number }): Promise<BatchRecord[]> {
+  dueSweeps(params: StoreParams<"dueSweeps">): Promise<BatchRecord[]> {
     return dueSweeps(this.#db, params);
   }
 
-  updateSweep(params: { batch: string; update: SweepUpdate }): Promise<void> {
+  updateSweep(params: StoreParams<"updateSweep">): Promise<void> {
     return this.#write(async (unit) => updateSweep(unit, params));
   }
 
-  async hastenBatches(params: { now: number; providers: string[] }): Promise<number> {
+  async hastenBatches(params: StoreParams<"hastenBatches">): Promise<number> {
     const waiting = await findWaiting(this.#db, params);
     const hastened = await this.#inParts(
       waiting,
@@ -333,18 +308,11 @@ export class FirestoreStore implements Store {
     return hastened.reduce((sum, some) => sum + some, 0);
   }
 
-  readMembers(params: { batch: string; after: string | undefined; limit: number }): Promise<MemberRow[]> {
+  readMembers(params: StoreParams<"readMembers">): Promise<MemberRow[]> {
     return readMembers(this.#db, params);
   }
 
-  async settleRows(params: {
-    batch: string;
-    epoch: number;
-    now: number;
-    rows: SettleRow[];
-    unknown: number;
-    cursor: number;
-  }): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  async settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
     const total = { settled: 0, duplicate: 0, unknown: 0 };
     let done = 0;
     for (let first = true; first || done < params.rows.length; first = false) {
@@ -375,13 +343,7 @@ export class FirestoreStore implements Store {
     return result;
   }
 
-  async settleRemaining(params: {
-    batch: string;
-    epoch: number;
-    now: number;
-    limit: number;
-    result: Exclude<RequestResult, { type: "succeeded" }> | { type: "release"; availableAt: number };
-  }): Promise<number | undefined> {
+  async settleRemaining(params: StoreParams<"settleRemaining">): Promise<number | undefined> {
     let left: number | undefined;
     for (let rest = params.limit; rest > 0; rest -= SETTLE_CHUNK) {
       left = await this.#write(async (unit) => settleRemaining(unit, { ...params, limit: rest }));
@@ -392,27 +354,27 @@ export class FirestoreStore implements Store {
 
   // Looking and operating
 
-  getRuns(params: { ids: string[] }): Promise<(RunRecord | undefined)[]> {
+  getRuns(params: StoreParams<"getRuns">): Promise<(RunRecord | undefined)[]> {
     return getRuns(this.#db, params);
   }
 
-  listRuns(params: RunFilter & PageOptions): Promise<Page<RunRecord>> {
+  listRuns(params: StoreParams<"listRuns">): Promise<Page<RunRecord>> {
     return listRuns(this.#db, params);
   }
 
-  getRequest(params: { id: string }): Promise<RequestRecord | undefined> {
+  getRequest(params: StoreParams<"getRequest">): Promise<RequestRecord | undefined> {
     return getRequest(this.#db, params);
   }
 
-  listRequests(params: RequestFilter & PageOptions): Promise<Page<RequestRecord>> {
+  listRequests(params: StoreParams<"listRequests">): Promise<Page<RequestRecord>> {
     return listRequests(this.#db, params);
   }
 
-  getBatch(params: { id: string }): Promise<BatchRecord | undefined> {
+  getBatch(params: StoreParams<"getBatch">): Promise<BatchRecord | undefined> {
     return getBatch(this.#db, params);
   }
 
-  listBatches(params: BatchFilter & PageOptions): Promise<Page<BatchRecord>> {
+  listBatches(params: StoreParams<"listBatches">): Promise<Page<BatchRecord>> {
     return listBatches(this.#db, params);
   }
 
@@ -424,11 +386,11 @@ export class FirestoreStore implements Store {
     return hasLiveRuns(this.#db);
   }
 
-  spend(params: { since?: string; until?: string }): Promise<SpendRow[]> {
+  spend(params: StoreParams<"spend">): Promise<SpendRow[]> {
     return spend(this.#db, params);
   }
 
-  async cancelRuns({ now, ids, tree = false }: { now: number; ids: string[]; tree?: boolean }): Promise<string[]> {
+  async cancelRuns({ now, ids, tree = false }: StoreParams<"cancelRuns">): Promise<string[]> {
     const all = tree ? await withStarted(this.#db, ids) : ids;
     return this.#told(
       await this.#inParts(
@@ -439,7 +401,7 @@ export class FirestoreStore implements Store {
     );
   }
 
-  retryRuns({ now, ids, afresh = false }: { now: number; ids: string[]; afresh?: boolean }): Promise<string[]> {
+  retryRuns({ now, ids, afresh = false }: StoreParams<"retryRuns">): Promise<string[]> {
     return this.#inParts(
       ids,
       () => 20,
@@ -447,7 +409,7 @@ export class FirestoreStore implements Store {
     );
   }
 
-  holdRuns({ ids, error }: { now: number; ids: string[]; error: SerializedError }): Promise<string[]> {
+  holdRuns({ ids, error }: StoreParams<"holdRuns">): Promise<string[]> {
     return this.#inParts(
       ids,
       () => 1,
@@ -455,7 +417,7 @@ export class FirestoreStore implements Store {
     );
   }
 
-  releaseBatches({ now, ids }: { now: number; ids: string[] }): Promise<string[]> {
+  releaseBatches({ now, ids }: StoreParams<"releaseBatches">): Promise<string[]> {
     return this.#inParts(
       ids,
       () => 1,
@@ -463,7 +425,7 @@ export class FirestoreStore implements Store {
     );
   }
 
-  async removeEnded(params: Parameters<Store["removeEnded"]>[0]): ReturnType<Store["removeEnded"]> {
+  async removeEnded(params: StoreParams<"removeEnded">): ReturnType<Store["removeEnded"]> {
     const places: Places = new Map(this.#places);
     const removed = await removeEnded(this.#db, params, places);
     this.#places = places;

@@ -1,12 +1,13 @@
 /**
  * Transactions on a pool of connections, tried again where that is safe.
  */
+import { inDoubt } from "../store-errors.ts";
 import { createHash } from "node:crypto";
 import { whole } from "./arrays.ts";
-import { inDoubt, isConflict, isDisconnected, isLostStatement, isStale, sqlState, storeError, unstorable } from "./errors.ts";
+import { isConflict, isDisconnected, isLostStatement, isStale, sqlState, storeError, unstorable } from "./errors.ts";
 import { isStorable } from "./names.ts";
 import type { PgClient, PgPool, PgQuery, Settings } from "./options.ts";
-import { Patience, pause } from "./patience.ts";
+import { Patience, pause } from "../patience.ts";
 
 export type Row = Record<string, unknown>;
 

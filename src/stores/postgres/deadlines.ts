@@ -1,3 +1,4 @@
+import { isQueued } from "../queue-states.ts";
 import { isolationSize } from "../../core/isolation.ts";
 import type { DeadlineDecision, DeadlineItem } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
@@ -5,7 +6,7 @@ import { ENTRY, parseRequestId, requestId, RUN, runOf } from "../codes.ts";
 import type { Sql } from "./connection.ts";
 import { depart } from "./history.ts";
 import type { TransactionNames } from "./names.ts";
-import { countQueued, enqueue, isQueued } from "./queue.ts";
+import { countQueued, enqueue } from "./queue.ts";
 import type { Unit } from "./unit.ts";
 
 export async function dueDeadlines(

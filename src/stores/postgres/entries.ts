@@ -1,3 +1,4 @@
+import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, RUN, runOf } from "../codes.ts";
 import { type Bill, noBill } from "../money.ts";
@@ -11,8 +12,6 @@ export interface Answer {
   value: string | undefined;
   error: SerializedError | undefined;
 }
-
-export const errorText = (error: SerializedError | undefined): string | null => (error === undefined ? null : JSON.stringify(error));
 
 /** One row less names this answer; the last one takes it along. */
 export async function releaseAnswer(unit: Unit, answer: number | null): Promise<void> {

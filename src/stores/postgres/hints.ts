@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { randomText } from "../../core/clock.ts";
 import type { Connection } from "./connection.ts";
 import type { PgClient } from "./options.ts";
-import { pause } from "./patience.ts";
+import { pause } from "../patience.ts";
 
 /** A process tells the others at most this often: each hint makes every worker look. */
 const EVERY_MS = 200;

@@ -1,7 +1,8 @@
+import { isQueued } from "../queue-states.ts";
 import { DEPARTED, ENTRY, entryNo, runOf } from "../codes.ts";
 import { toArray } from "./arrays.ts";
 import { releaseAnswer } from "./entries.ts";
-import { countQueued, isQueued } from "./queue.ts";
+import { countQueued } from "./queue.ts";
 import { forgetShares, passOn } from "./shared.ts";
 import { REQUESTS } from "../counts.ts";
 import type { EntryRow, Unit } from "./unit.ts";

@@ -1,7 +1,7 @@
+import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, entryNo, RUN, runKinds } from "../codes.ts";
 import { cancelled } from "../run-errors.ts";
-import { errorText } from "./entries.ts";
 import { forgetHistory } from "./history.ts";
 import { storable } from "./names.ts";
 import { askAgain } from "./requests.ts";

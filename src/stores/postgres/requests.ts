@@ -1,9 +1,11 @@
+import { errorText } from "../batch-update.ts";
+import { isQueued, weightOf } from "../queue-states.ts";
 import { GembatchError } from "../../core/errors.ts";
 import type { NewEntry, NewRequest } from "../../core/store.ts";
 import { ENTRIES_PER_RUN, ENTRY, entryKinds, entryNo } from "../codes.ts";
 import { estimateOf, noBill } from "../money.ts";
-import { chargeRun, errorText, releaseAnswer } from "./entries.ts";
-import { countQueued, isQueued, weightOf } from "./queue.ts";
+import { chargeRun, releaseAnswer } from "./entries.ts";
+import { countQueued } from "./queue.ts";
 import { hurryLeader, passOn, settleFollower, sharedNo, takeShare } from "./shared.ts";
 import { REQUESTS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";

@@ -1,3 +1,4 @@
+import { errorText, openMembers } from "../batch-update.ts";
 import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
@@ -5,8 +6,8 @@ import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
 import { type Bill, billOf, noBill } from "../money.ts";
 import type { BatchRow } from "../records.ts";
 import { column } from "./arrays.ts";
-import { batchInHand, openMembers } from "./batches.ts";
-import { type Answer, chargeEntry, chargeRun, errorText, isOver, settleEntry } from "./entries.ts";
+import { batchInHand } from "./batches.ts";
+import { type Answer, chargeEntry, chargeRun, isOver, settleEntry } from "./entries.ts";
 import { enqueue } from "./queue.ts";
 import { lockShared, passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
 import { REQUESTS, RUNS } from "../counts.ts";

@@ -1,3 +1,4 @@
+import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import type { ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
@@ -6,7 +7,7 @@ import { toUsd } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 import { Conflict } from "./errors.ts";
-import { type Answer, errorText, settleEntry, settleParent } from "./entries.ts";
+import { type Answer, settleEntry, settleParent } from "./entries.ts";
 import type { TransactionNames } from "./names.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { portions } from "./portions.ts";

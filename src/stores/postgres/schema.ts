@@ -1,9 +1,10 @@
 /**
  * The schema in the database: made, migrated or refused.
  */
+import { tooNew } from "../store-errors.ts";
 import { randomText } from "../../core/clock.ts";
 import type { Connection, Sql } from "./connection.ts";
-import { foreignSchema, tooNew, tooOld } from "./errors.ts";
+import { foreignSchema, tooOld } from "./errors.ts";
 import { migrations, schemaVersion } from "./migrations.ts";
 
 const OLDEST = 140_000;

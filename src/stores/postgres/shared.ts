@@ -1,11 +1,11 @@
 /**
  * Answers that equal requests share; see the same file of the SQLite store. The row of the key is locked by whoever decides about it.
  */
+import { weightOf } from "../queue-states.ts";
 import type { NewRequest } from "../../core/store.ts";
 import { ENTRY, runOf } from "../codes.ts";
 import { column, toArray } from "./arrays.ts";
 import { releaseAnswer, settleEntry } from "./entries.ts";
-import { weightOf } from "./queue.ts";
 import { REQUESTS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
 

@@ -1,3 +1,4 @@
+import { notOpen } from "../store-errors.ts";
 import type {
   Activity,
   BatchRecord,
@@ -22,7 +23,6 @@ import { activity, promoteDue, readLanes } from "./activity.ts";
 import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
 import { Connection, type Sql } from "./connection.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
-import { notOpen } from "./errors.ts";
 import { formBatch, moveQueued } from "./forming.ts";
 import { Hints } from "./hints.ts";
 import { SLOTS } from "./migrations.ts";

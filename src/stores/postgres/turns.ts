@@ -1,9 +1,10 @@
+import { errorText } from "../batch-update.ts";
 import type { CommitResult, NewRun, TurnCommit } from "../../core/store.ts";
 import { entryNo, RUN, runStates } from "../codes.ts";
 import { cancelled } from "../run-errors.ts";
 import { noBill } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
-import { chargeRun, errorText } from "./entries.ts";
+import { chargeRun } from "./entries.ts";
 import { type Fate, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { addNotes, endRun, findEntry, type Places, reserve, startRun } from "./runs.ts";
 import { lockKeys } from "./shared.ts";

@@ -1,7 +1,7 @@
+import { errorText } from "../batch-update.ts";
 import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import { cancelled, poison } from "../run-errors.ts";
-import { errorText } from "./entries.ts";
 import { endRun } from "./runs.ts";
 import { RUNS } from "../counts.ts";
 import type { Unit } from "./unit.ts";

@@ -1,8 +1,8 @@
-import { type BatchState, batchTransitions, isTerminalBatch } from "../../core/states.ts";
+import { changesOf } from "../batch-update.ts";
+import type { BatchState } from "../../core/states.ts";
 import type { BatchRecord, BatchUpdate, MemberRow } from "../../core/store.ts";
 import { batchStates, parseRequestId, requestId } from "../codes.ts";
 import type { Database } from "./database.ts";
-import { errorText } from "./entries.ts";
 import { type BatchRow, toBatch } from "../records.ts";
 import { BATCHES } from "../counts.ts";
 
@@ -63,48 +63,13 @@ export function updateBatch(
 ): boolean {
   const batch = batchInHand(db, id, epoch);
   if (batch === undefined) return false;
-  const from = batchStates[batch.state] ?? "forming";
-  const to = update.state ?? from;
-  if (to !== from && !batchTransitions[from].includes(to)) return false;
-  const ends = isTerminalBatch(to);
-  if (ends && openMembers(batch) > 0) throw new Error(`Batch ${id} would end with ${openMembers(batch)} requests without a result.`);
-  const state = batchStates.indexOf(to);
-  db.tallies.move(BATCHES, batch.state, state);
-  const staged = update.staged === undefined ? batch.staged : update.staged === null ? null : JSON.stringify(update.staged);
-  db.sql(`
-    UPDATE batches SET
-      state = ?, worker = ?, due_at = ?, staged = ?, launch_attempts = ?, intent_at = ?, launch_deadline_at = ?, held = ?, job = ?,
-      job_state = ?, raw_status = ?, launched_at = ?, cancelled_at = ?, finished_at = ?, output = ?, failures = ?, ended_at = ?, error = ?,
-      sealed_at = ?, sweep_at = ?
-    WHERE no = ?`).run(
-    state,
-    (update.release ?? true) ? null : batch.worker,
-    update.dueAt ?? batch.due_at,
-    staged,
-    update.launchAttempts ?? batch.launch_attempts,
-    update.intentAt ?? batch.intent_at,
-    update.launchDeadlineAt ?? batch.launch_deadline_at,
-    (update.held ?? batch.held === 1) ? 1 : 0,
-    update.job ?? batch.job,
-    update.jobState ?? batch.job_state,
-    update.rawStatus ?? batch.raw_status,
-    update.launchedAt ?? batch.launched_at,
-    update.cancelledAt ?? batch.cancelled_at,
-    update.finishedAt ?? batch.finished_at,
-    update.output ?? batch.output,
-    update.failures ?? batch.failures,
-    update.endedAt ?? batch.ended_at ?? (ends ? now : null),
-    update.error === undefined ? batch.error : errorText(update.error),
-    batch.sealed_at ?? (to === "sealed" ? now : null),
-    update.sweepAt ?? batch.sweep_at,
-    batch.no,
-  );
+  const changes = changesOf(batch, update, now);
+  if (changes === undefined) return false;
+  db.tallies.move(BATCHES, batch.state, changes.state);
+  // The columns are the same ones at each call, in one order: one statement.
+  const columns = Object.keys(changes).map((name) => `${name} = ?`);
+  db.sql(`UPDATE batches SET ${columns.join(", ")} WHERE no = ?`).run(...Object.values(changes), batch.no);
   return true;
-}
-
-/** Members that have no result yet. */
-export function openMembers(batch: BatchRow): number {
-  return batch.request_count - batch.succeeded - batch.failed - batch.requeued - batch.cancelled;
 }
 
 export function readMembers(

@@ -1,7 +1,8 @@
+import { notOpen, tooNew } from "../store-errors.ts";
 import { mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { cannotOpen, foreignStore, isBusy, notOpen, storeError, tooNew, unreleased } from "./errors.ts";
+import { cannotOpen, foreignStore, isBusy, storeError, unreleased } from "./errors.ts";
 import { APPLICATION_ID, lastUnreleased, migrations, schemaVersion } from "./migrations.ts";
 
 export interface ConnectionOptions {

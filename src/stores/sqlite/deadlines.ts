@@ -1,3 +1,4 @@
+import { isQueued } from "../queue-states.ts";
 import { isolationSize } from "../../core/isolation.ts";
 import type { DeadlineDecision, DeadlineItem } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
@@ -5,7 +6,7 @@ import { findBatch } from "./batches.ts";
 import { ENTRY, parseRequestId, requestId, RUN } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { depart } from "./history.ts";
-import { countQueued, enqueue, isQueued, type QueueRow } from "./queue.ts";
+import { countQueued, enqueue, type QueueRow } from "./queue.ts";
 
 export function dueDeadlines(db: Database, { now, limit }: { now: number; limit: number }): DeadlineItem[] {
   const rows = db

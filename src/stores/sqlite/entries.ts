@@ -1,3 +1,4 @@
+import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import { ENTRY, RUN, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
@@ -20,8 +21,6 @@ export interface Answer {
   value: string | undefined;
   error: SerializedError | undefined;
 }
-
-export const errorText = (error: SerializedError | undefined): string | null => (error === undefined ? null : JSON.stringify(error));
 
 export function addAnswer(db: Database, { value, error }: Answer): number {
   const { lastInsertRowid } =

@@ -87,17 +87,6 @@ export function foreignStore(path: string): GembatchError {
   });
 }
 
-export function tooNew(path: string, found: number, known: number): GembatchError {
-  return new GembatchError(
-    "store_too_new",
-    `The store ${path} has schema version ${found}; this version of gembatch knows up to ${known}.`,
-    {
-      hint: "Upgrade gembatch; a store is never migrated back.",
-      details: { path, found, known },
-    },
-  );
-}
-
 export function unreleased(path: string): GembatchError {
   return new GembatchError(
     "store_unavailable",
@@ -107,13 +96,6 @@ export function unreleased(path: string): GembatchError {
       details: { path },
     },
   );
-}
-
-export function notOpen(path: string): GembatchError {
-  return new GembatchError("closed", `The store ${path} is not open.`, {
-    hint: "Call open() first, and nothing after close().",
-    details: { path },
-  });
 }
 
 const text = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown));

@@ -1,7 +1,8 @@
+import { isQueued } from "../queue-states.ts";
 import { DEPARTED, ENTRY, entryNo, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { releaseAnswer } from "./entries.ts";
-import { countQueued, isQueued, type QueueRow } from "./queue.ts";
+import { countQueued, type QueueRow } from "./queue.ts";
 import { References } from "./references.ts";
 import { forgetShare, passOn } from "./shared.ts";
 import { REQUESTS } from "../counts.ts";

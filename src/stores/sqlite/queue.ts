@@ -1,3 +1,4 @@
+import { queueState } from "../queue-states.ts";
 import { ENTRY } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { REQUESTS } from "../counts.ts";
@@ -9,15 +10,6 @@ export interface QueueRow extends Weight {
   state: number;
   lane: number;
   group_size: number | null;
-}
-
-/** States of a request that waits in its lane, due or not, with the others or apart. */
-export const isQueued = (state: number): boolean => state === ENTRY.queued || state === ENTRY.delayed || state === ENTRY.isolated;
-
-/** The state in which a request waits that may be sent from `dueAt` on. */
-export function queueState(groupSize: number | null, dueAt: number, now: number): number {
-  if (dueAt > now) return ENTRY.delayed;
-  return groupSize === null ? ENTRY.queued : ENTRY.isolated;
 }
 
 /** Counts a request in the queue of its lane (`sign` +1) or out of it. */

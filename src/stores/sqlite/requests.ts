@@ -1,10 +1,11 @@
+import { isQueued } from "../queue-states.ts";
 import { GembatchError } from "../../core/errors.ts";
 import type { NewEntry, NewRequest } from "../../core/store.ts";
 import { ENTRIES_PER_RUN, ENTRY, entryKinds, entryNo } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { addAnswer, chargeRun, releaseAnswer, type RunHead } from "./entries.ts";
 import { estimateOf, noBill } from "../money.ts";
-import { countQueued, isQueued, type QueueRow } from "./queue.ts";
+import { countQueued, type QueueRow } from "./queue.ts";
 import { hurryLeader, passOn, settleFollower, sharedNo, takeShare } from "./shared.ts";
 import { REQUESTS } from "../counts.ts";
 

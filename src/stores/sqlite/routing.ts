@@ -1,7 +1,8 @@
+import { openMembers } from "../batch-update.ts";
 import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
-import { batchInHand, openMembers } from "./batches.ts";
+import { batchInHand } from "./batches.ts";
 import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { type Answer, chargeRun, isOver, type RunHead, settleEntry } from "./entries.ts";

@@ -1,3 +1,4 @@
+import { notOpen } from "../store-errors.ts";
 import { randomInt } from "node:crypto";
 import { type Random, randomText } from "../../core/clock.ts";
 import type {
@@ -23,7 +24,6 @@ import { activeBatches, claimableBatches, claimBatches, readMembers, updateBatch
 import { Connection } from "./connection.ts";
 import { Database } from "./database.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
-import { notOpen } from "./errors.ts";
 import { formBatch, moveQueued } from "./forming.ts";
 import { cancelRuns, holdRuns, retryRuns } from "./operate.ts";
 import { getBatch, getRequest, getRuns, hasLiveRuns, listBatches, listRequests, listRuns, stats } from "./queries.ts";

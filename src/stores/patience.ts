@@ -1,5 +1,5 @@
 /**
- * The one place of this store with real timers: waiting for a server that is elsewhere, and how long. Everything that is decided goes by times that are passed in.
+ * The one place of the stores with real timers: waiting for a server that is elsewhere, and how long. Everything that is decided goes by times that are passed in.
  */
 import { setTimeout as wait } from "node:timers/promises";
 

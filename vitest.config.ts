@@ -30,7 +30,8 @@ class LongestFirst extends BaseSequencer {
       const found = long.findIndex((path) => moduleId.endsWith(`/${path}`));
       return found === -1 ? long.length : found;
     };
-    const sorted = await super.sort.call(this, files);
+    // oxlint-disable-next-line unicorn/no-array-sort -- the sequencer's method, not an array's
+    const sorted = await super.sort(files);
     return sorted.toSorted((a, b) => place(a) - place(b));
   }
 }

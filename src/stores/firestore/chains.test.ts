@@ -1,8 +1,12 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
 import { describeFirestore, newClient, newProject } from "../../../test/support/firestore-store.ts";
 import { startEmulator } from "../../emulator.ts";
 import { gemini } from "../../gemini.ts";
 import { Gembatch } from "../../index.ts";
+import { filePayloads } from "../../payloads.ts";
 import { firestore } from "./store.ts";
 
 const STEPS = 3;
@@ -52,4 +56,29 @@ describeFirestore("whole chains on Firestore", () => {
     const { runs: states, requests } = (await both[0]?.gembatch.stats()) ?? {};
     expect([states?.completed, requests?.succeeded]).toEqual([16, 16 * STEPS]);
   }, 90_000);
+
+  it("carry texts that no document holds, through a payload store", async () => {
+    const long = "x".repeat(1_500_000);
+    const emulator = await startEmulator({ turnaround: 50, answer: () => long });
+    const folder = await mkdtemp(join(tmpdir(), "gembatch-firestore-"));
+    const client = newClient();
+    const gembatch = new Gembatch({
+      store: firestore({ firestore: client }),
+      provider: gemini({ apiKey: "key", baseUrl: emulator.url }),
+      polling: { minInterval: "50ms", maxInterval: "200ms" },
+      payloads: { store: filePayloads({ path: folder }), threshold: 262_144 },
+    });
+    onTestFinished(async () => {
+      await gembatch.close();
+      await client.terminate();
+      await emulator.close();
+      await rm(folder, { recursive: true });
+    });
+    const chain = gembatch.chain("long", async ({ models }, text: string) => {
+      const first = await models.generateContent({ model: "gemini-2.5-flash", contents: text });
+      const second = await models.generateContent({ model: "gemini-2.5-flash", contents: `again: ${first.text ?? ""}` });
+      return second.text ?? "";
+    });
+    expect(await (await chain.start(long)).result()).toBe(long);
+  }, 60_000);
 });

@@ -1,6 +1,8 @@
 import { afterEach, expect, it } from "vitest";
 import type { Firestore } from "@google-cloud/firestore";
 import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
+import { gemini } from "../../gemini.ts";
+import { Gembatch } from "../../index.ts";
 import { newRun, paid, request, StoreKit } from "../../testing/store-kit.ts";
 import type { FirestoreStore, Operations } from "./store.ts";
 
@@ -44,5 +46,26 @@ describeFirestore("documents that a step costs", () => {
     expect(deletes).toBe(0);
     if (process.env["GEMBATCH_SHOW"] !== undefined)
       process.stderr.write(`${JSON.stringify({ reads: reads / steps, writes: writes / steps })}\n`);
+  });
+
+  it("are few for an invocation that finds nothing to do", async () => {
+    client = newClient();
+    const store = await openStore(client);
+    await using gembatch = new Gembatch({ store, provider: gemini({ apiKey: "unused" }), autoWorker: false });
+    gembatch.chain("plain", (_context, n: number) => n);
+    const look = async () => {
+      const worker = gembatch.worker();
+      const { worked } = await worker.tick();
+      await worker.stop();
+      return worked || (await gembatch.dueAt()) !== undefined;
+    };
+    await look();
+    const before = store.operations();
+    expect(await look()).toBe(false);
+    const after = store.operations();
+    const counted = { reads: after.reads - before.reads, writes: after.writes - before.writes, deletes: after.deletes - before.deletes };
+    if (process.env["GEMBATCH_SHOW"] !== undefined) process.stderr.write(`${JSON.stringify(counted)}\n`);
+    expect(counted.reads).toBeLessThan(120);
+    expect(counted.writes + counted.deletes).toBeLessThan(10);
   });
 });

@@ -1,6 +1,6 @@
 import { openMembers } from "../batch-update.ts";
 import type { Lane } from "../../core/provider.ts";
-import type { BatchRecord } from "../../core/store.ts";
+import type { BatchRecord, StoreParams } from "../../core/store.ts";
 import { isDirect } from "../../core/tiers.ts";
 import { BATCH, ENTRY } from "../codes.ts";
 import { BATCHES, REQUESTS } from "../counts.ts";
@@ -13,17 +13,6 @@ import { type BatchRow, batchKey, type EntryRow } from "./rows.ts";
 import { ensureWorker } from "./runs.ts";
 import type { Unit } from "./unit.ts";
 
-export interface FormParams {
-  worker: string;
-  now: number;
-  batch: string;
-  lane: Lane;
-  limits: { requests: number; bytes: number; tokens: number; usd?: number };
-  maxActive: number;
-  chunk: number;
-  isolated?: boolean;
-}
-
 /** Requests that one transaction takes out of their queue at most; another call goes on. */
 export const FORM_CHUNK = 400;
 
@@ -34,7 +23,7 @@ interface Source {
   size: number | undefined;
 }
 
-export async function formBatch(unit: Unit, params: FormParams): Promise<BatchRecord | undefined> {
+export async function formBatch(unit: Unit, params: StoreParams<"formBatch">): Promise<BatchRecord | undefined> {
   const { database } = unit;
   const { now } = params;
   const lane = laneKey(params.lane);

@@ -1,3 +1,4 @@
+import type { Removed, StoreParams } from "../../core/store.ts";
 import { referencePrefix as anyReference } from "../../core/payload-store.ts";
 import { BATCH, ENTRY, RUN } from "../codes.ts";
 import { BATCHES, RUNS } from "../counts.ts";
@@ -9,23 +10,6 @@ import { rangeOf } from "./requests.ts";
 import { type EntryRow, type RunRow, specs } from "./rows.ts";
 import type { Unit } from "./unit.ts";
 import { expandRow, hasRow } from "./working-set.ts";
-
-export interface RemoveParams {
-  now: number;
-  limit: number;
-  runs: { completed?: number; failed?: number; cancelled?: number };
-  histories?: number;
-  batches?: number;
-  referencePrefix?: string;
-}
-
-export interface Removed {
-  runs: number;
-  histories: number;
-  batches: number;
-  more: boolean;
-  references: string[];
-}
 
 /** Documents of one index that one call looks at: what has ended but must stay does not make a call long. */
 const WINDOW = 300;
@@ -50,7 +34,7 @@ interface Look<T> {
   candidates: Candidate<T>[];
 }
 
-export async function removeEnded(database: Database, params: RemoveParams, places: Places): Promise<Removed> {
+export async function removeEnded(database: Database, params: StoreParams<"removeEnded">, places: Places): Promise<Removed> {
   const work = new Removal(database, params, places);
   const runs = await work.runs(params.runs);
   const histories = await work.histories(params.histories);
@@ -69,7 +53,7 @@ class Removal {
   readonly #texts = new Set<string>();
   #left: number;
 
-  constructor(database: Database, { now, limit, referencePrefix }: RemoveParams, places: Places) {
+  constructor(database: Database, { now, limit, referencePrefix }: StoreParams<"removeEnded">, places: Places) {
     this.#database = database;
     this.#now = now;
     this.#left = limit;
@@ -77,7 +61,7 @@ class Removal {
     this.#prefix = referencePrefix;
   }
 
-  async runs({ completed = 0, failed = 0, cancelled = 0 }: RemoveParams["runs"]): Promise<number> {
+  async runs({ completed = 0, failed = 0, cancelled = 0 }: StoreParams<"removeEnded">["runs"]): Promise<number> {
     const before = Math.max(completed, failed, cancelled);
     if (before === 0) return 0;
     const limits: Record<number, number> = { [RUN.completed]: completed, [RUN.failed]: failed, [RUN.cancelled]: cancelled };

@@ -364,8 +364,16 @@ export interface LaneActivity {
   nextAt: number | undefined;
 }
 
+/** When the next thing is due that no batch carries. */
+export interface Timers {
+  /** When the next sleep ends or the next turn is retried. */
+  nextTimerAt: number | undefined;
+  /** When the next request with a deadline is to be looked at. */
+  nextDeadlineAt: number | undefined;
+}
+
 /** What the flush decision needs; its cost does not depend on how many runs wait. */
-export interface Activity {
+export interface Activity extends Timers {
   lanes: LaneActivity[];
   /** Runs that a registered chain could take up now (any chain, if nothing is registered here, counts too). */
   runnable: boolean;
@@ -375,10 +383,6 @@ export interface Activity {
   routing: boolean;
   /** Bulk starts in progress. */
   producers: boolean;
-  /** When the next sleep ends or the next turn is retried. */
-  nextTimerAt: number | undefined;
-  /** When the next request with a deadline is to be looked at. */
-  nextDeadlineAt: number | undefined;
 }
 
 /** An open request with a deadline, queued or in a batch. */

@@ -38,6 +38,7 @@ import type {
   StartOutcome,
   StoreStats,
   SweepUpdate,
+  Timers,
   TurnCommit,
   WorkerIdentity,
 } from "./records.ts";
@@ -105,6 +106,8 @@ export interface Store {
 
   // Batches
 
+  /** When timers and deadlines are due next. Costs less than `activity`, which tells it too. */
+  nextTimers(): Promise<Timers>;
   /** What the flush decision looks at. */
   activity(params: { now: number; chains: ChainVersions[] }): Promise<Activity>;
   /** Every batch that has not ended: a few hundred at most. */

@@ -17,6 +17,7 @@ export async function advanceDeadlines(context: PipelineContext): Promise<StageR
   const now = clock.now();
   const items = await store.dueDeadlines({ now, limit });
   if (items.length === 0) return { worked: false };
+  await context.learn();
   const batches = new Map<string, BatchRecord>();
   if (items.some(({ batch }) => batch !== undefined)) for (const batch of await store.activeBatches()) batches.set(batch.id, batch);
   const decisions = items.map((item) => decide(context, item, batches, now));

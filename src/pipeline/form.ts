@@ -47,8 +47,10 @@ export class FormStage {
     const now = clock.now();
     const activity = await store.activity({ now, chains: context.chains() });
     const quietMs = this.#quietMs(context, activity, now);
+    context.noteProviders(activity.lanes);
     const lanes = activity.lanes.filter(({ lane }) => context.sends(lane.provider)).toSorted(byUrgency);
     if (lanes.length === 0) return { worked: false };
+    await context.learn();
 
     const batches = await store.activeBatches();
     let worked = false;

@@ -24,6 +24,7 @@ const cancelWaitMs = 15 * 60_000;
 export async function advancePoll(context: PipelineContext): Promise<StageResult> {
   const batches = await claimBatches(context, ["in_progress"], limit);
   if (batches.length === 0) return { worked: false };
+  await context.learn();
   const names = new Set(batches.map(({ lane }) => lane.provider));
   const looks = await Promise.allSettled(
     [...names].map(async (name) => {

@@ -69,6 +69,10 @@ export interface PipelineContext {
   /** How long after its end a batch's job is removed at the provider; `undefined`: never. */
   cleanupMs: number | undefined;
   turnarounds: Turnarounds;
+  /** Fills `turnarounds` from the store, once: to be awaited before a decision that needs them. */
+  learn: () => Promise<void>;
+  /** Takes note of what waits, whoever can do it. */
+  noteProviders: (waiting: readonly { lane: Lane }[]) => void;
   /** Batches in hand that could not be given back, because the store failed: nobody else may take them before that is made good. */
   stranded: Map<string, BatchRecord>;
   /** Whether this worker may take up anything new now: its lease is alive. */

@@ -64,6 +64,10 @@ export class WrappedStore implements Store {
     return this.store.wakeRuns(params);
   }
 
+  nextTimers(): ReturnType<Store["nextTimers"]> {
+    return this.store.nextTimers();
+  }
+
   activity(params: StoreParams<"activity">): ReturnType<Store["activity"]> {
     return this.store.activity(params);
   }

@@ -20,6 +20,7 @@ import type {
   RunRecord,
   SettleRow,
   Store,
+  Timers,
   TurnCommit,
   TurnOutcome,
 } from "../core/store.ts";
@@ -252,6 +253,15 @@ export class StoreKit {
       batch,
       members.map(({ id, attempt }) => ({ id, attempt, result })),
     );
+  }
+
+  /** When timers and deadlines are due next: what both ways to ask say. */
+  async timers(): Promise<Timers> {
+    const { nextTimerAt, nextDeadlineAt } = await this.store.activity({ now: this.now, chains: digestRuns });
+    const timers = await this.store.nextTimers();
+    if (timers.nextTimerAt !== nextTimerAt || timers.nextDeadlineAt !== nextDeadlineAt)
+      throw new Error(`nextTimers says ${JSON.stringify(timers)}, activity ${JSON.stringify({ nextTimerAt, nextDeadlineAt })}.`);
+    return timers;
   }
 
   /** What the store says of one lane; `undefined` if nothing is in its queue. */

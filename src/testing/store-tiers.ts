@@ -155,7 +155,7 @@ export function testTiers({ describe, check, expect }: StoreSuite): void {
         item.batch,
         item.attempt,
       ]);
-    const nextAt = async (kit: Kit): Promise<number | undefined> => (await kit.store.activity({ now: kit.now, chains: [] })).nextDeadlineAt;
+    const nextAt = async (kit: Kit): Promise<number | undefined> => (await kit.timers()).nextDeadlineAt;
 
     check("a new request with a deadline is to be looked at, until it is decided", async ({ kit, store }) => {
       const deadlineAt = kit.now + 1_000;

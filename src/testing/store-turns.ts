@@ -145,7 +145,7 @@ export function testTurns({ describe, check, expect, rejects }: StoreSuite): voi
       // An answer that comes in does not cut the backoff short.
       await kit.answer(await kit.routing("batch-1"));
       expect(await kit.claim()).toEqual([]);
-      const { nextTimerAt } = await store.activity({ now: kit.now, chains: [] });
+      const { nextTimerAt } = await kit.timers();
       expect(nextTimerAt).toBe(kit.now + 500);
       expect(await store.fireTimers({ now: kit.now + 499, limit: 10 })).toBe(0);
       kit.now += 500;
@@ -153,7 +153,7 @@ export function testTurns({ describe, check, expect, rejects }: StoreSuite): voi
       expect(await store.fireTimers({ now: kit.now, limit: 10 })).toBe(0);
       const run = await kit.claimOne();
       expect([run.attempts, run.seq]).toEqual([1, 1]);
-      expect((await store.activity({ now: kit.now, chains: [] })).nextTimerAt).toBe(undefined);
+      expect((await kit.timers()).nextTimerAt).toBe(undefined);
     });
 
     check("a held run waits for an operator", async ({ kit, store }) => {
@@ -170,7 +170,7 @@ export function testTurns({ describe, check, expect, rejects }: StoreSuite): voi
 
     check("sleeps wake their run when they are over", async ({ kit, store }) => {
       await kit.waiting("a", [sleep("short", kit.now + 1_000), sleep("long", kit.now + 9_000)]);
-      expect((await store.activity({ now: kit.now, chains: [] })).nextTimerAt).toBe(kit.now + 1_000);
+      expect((await kit.timers()).nextTimerAt).toBe(kit.now + 1_000);
       expect(await store.fireTimers({ now: kit.now + 999, limit: 10 })).toBe(0);
       kit.now += 1_000;
       expect(await store.fireTimers({ now: kit.now, limit: 10 })).toBe(1);

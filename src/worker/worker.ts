@@ -4,7 +4,7 @@ import { GembatchError } from "../core/errors.ts";
 import { laneName } from "../core/keys.ts";
 import type { Logger } from "../core/log.ts";
 import { Turnarounds } from "../core/polling.ts";
-import type { Provider } from "../core/provider.ts";
+import type { Lane, Provider } from "../core/provider.ts";
 import type { BatchRecord, Store } from "../core/store.ts";
 import { advanceDeadlines } from "../pipeline/deadline.ts";
 import { DirectStage } from "../pipeline/direct.ts";
@@ -58,7 +58,9 @@ export class Worker {
   readonly #bells: Bell[] = [];
   #loops: Promise<void> | undefined;
   #stopHints: (() => void) | undefined;
-  #learned = false;
+  #learned: Promise<void> | undefined;
+  /** Providers that work waits for and that are not configured here. */
+  readonly #unknown = new Set<string>();
   #tickedAt = 0;
   #timersAt = -Infinity;
   #foreground = 0;
@@ -94,6 +96,12 @@ export class Worker {
       breaker: settings.breaker,
       cleanupMs: settings.cleanupMs,
       turnarounds: new Turnarounds(),
+      learn: async () =>
+        (this.#learned ??= this.#learn().catch((error: unknown) => {
+          this.#learned = undefined;
+          throw error;
+        })),
+      noteProviders: (waiting) => this.#noteProviders(waiting),
       stranded: new Map(),
       mayClaim: () => this.#lease.alive,
       roles: () => this.#lease.providers,
@@ -198,7 +206,7 @@ export class Worker {
     const sinceMs = now - this.#timersAt;
     if (sinceMs >= 0 && sinceMs < restMs) return { worked: fired > 0, wakeAt: this.#timersAt + restMs };
     this.#timersAt = now;
-    const { nextTimerAt, nextDeadlineAt } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
+    const { nextTimerAt, nextDeadlineAt } = await store.nextTimers();
     const wakeAt = earliest(nextTimerAt, nextDeadlineAt);
     return { worked: fired > 0, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
@@ -206,28 +214,31 @@ export class Worker {
   /** Adds when the next unfinished batch is due. */
   async #batchesDue(result: StageResult, lookedAt: number): Promise<StageResult> {
     const batches = await this.#parts.store.activeBatches();
+    this.#noteProviders(batches);
     const mine = batches.filter((batch) => advances(this.#context, batch));
     const wakeAt = earliest(result.wakeAt, this.#whenDue(mine, lookedAt));
     return { ...result, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
 
   async #heartbeat(): Promise<void> {
-    const renewed = await this.#lease.renewIfDue();
-    if (renewed && !this.#learned) await this.#learn();
+    await this.#lease.renewIfDue();
   }
 
-  /** What recent jobs took, from the store: a new process need not start from nothing. Says if there is work that it cannot do. */
+  /** Says, once, if there is work that this worker cannot do. */
+  #noteProviders(waiting: readonly { lane: Lane }[]): void {
+    const { providers, log } = this.#parts;
+    const names = new Set(waiting.map(({ lane }) => lane.provider));
+    const unknown = [...names].filter((name) => !providers.has(name) && !this.#unknown.has(name));
+    if (unknown.length === 0) return;
+    for (const name of unknown) this.#unknown.add(name);
+    log.warn(
+      `Requests to ${unknown.join(", ")} wait in this store, and this worker has no such provider. Keep it in the option provider until they are done.`,
+    );
+  }
+
+  /** What recent jobs took, from the store: a new process need not start from nothing. */
   async #learn(): Promise<void> {
-    this.#learned = true;
-    const { store, clock, providers, log } = this.#parts;
-    const { lanes } = await store.activity({ now: clock.now(), chains: this.#context.chains() });
-    const waiting = [...lanes, ...(await store.activeBatches())].map(({ lane }) => lane.provider);
-    const unknown = [...new Set(waiting)].filter((name) => !providers.has(name));
-    if (unknown.length > 0)
-      log.warn(
-        `Requests to ${unknown.join(", ")} wait in this store, and this worker has no such provider. Keep it in the option provider until they are done.`,
-      );
-    const { items } = await store.listBatches({ state: "completed", limit: 50 });
+    const { items } = await this.#parts.store.listBatches({ state: "completed", limit: 50 });
     for (const batch of items.toReversed()) {
       const ms = turnaroundOf(batch);
       if (ms !== undefined) this.#context.turnarounds.record(laneName(batch.lane), ms);
@@ -269,6 +280,7 @@ export class Worker {
     const result = await advance(this.#context);
     if (result.worked) return result;
     const batches = await this.#parts.store.activeBatches();
+    this.#noteProviders(batches);
     const mine = batches.filter((batch) => states.includes(batch.state) && advances(this.#context, batch));
     const wakeAt = this.#whenDue(mine, lookedAt);
     return { worked: false, ...(wakeAt === undefined ? {} : { wakeAt }) };

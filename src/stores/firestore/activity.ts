@@ -1,4 +1,4 @@
-import type { Activity, ChainVersions, LaneActivity } from "../../core/store.ts";
+import type { Activity, ChainVersions, LaneActivity, Timers } from "../../core/store.ts";
 import { isDirect } from "../../core/tiers.ts";
 import { BATCH, RUN } from "../codes.ts";
 import { RUNS } from "../counts.ts";
@@ -74,27 +74,33 @@ async function readFlags(database: Database, now: number, chains: ChainVersions[
   const { counts, time } = await readCounters(database);
   const count = (state: number): number => counts.get(RUNS + state) ?? 0;
   const leaseNow = database.settings.serverTime ? (time ?? now) : now;
-  const first = async (from: string, field: string): Promise<number | undefined> =>
-    (await database.find({ from, where: [[field, ">", 0]], order: [[field, "asc"]], limit: 1, fields: [field] }))[0]?.data[field] as
-      | number
-      | undefined;
-  const [running, batches, producers, sleepAt, retryAt, deadlineAt] = await Promise.all([
+  const [running, batches, producers, timers] = await Promise.all([
     count(RUN.running) > 0 && isRunning(database, leaseNow),
     readActive(database),
     database.find({ from: "producers", where: [["until", ">", now]], limit: 1 }),
-    first("entries", "wake_at"),
-    first("runs", "retry_at"),
-    first("entries", "check_at"),
+    nextTimers(database),
   ]);
-  const timers = [sleepAt, retryAt].filter((at) => at !== undefined);
   return {
     runnable: ready || (chains.length === 0 && count(RUN.runnable) > 0),
     running,
     routing: batches.some(({ state, lane }) => state === BATCH.routing || isDirect(laneOf(lane))),
     producers: producers.length > 0,
-    nextTimerAt: timers.length === 0 ? undefined : Math.min(...timers),
-    nextDeadlineAt: deadlineAt,
+    ...timers,
   };
+}
+
+export async function nextTimers(database: Database): Promise<Timers> {
+  const first = async (from: string, field: string): Promise<number | undefined> =>
+    (await database.find({ from, where: [[field, ">", 0]], order: [[field, "asc"]], limit: 1, fields: [field] }))[0]?.data[field] as
+      | number
+      | undefined;
+  const [sleepAt, retryAt, nextDeadlineAt] = await Promise.all([
+    first("entries", "wake_at"),
+    first("runs", "retry_at"),
+    first("entries", "check_at"),
+  ]);
+  const times = [sleepAt, retryAt].filter((at) => at !== undefined);
+  return { nextTimerAt: times.length === 0 ? undefined : Math.min(...times), nextDeadlineAt };
 }
 
 const isReady = async (database: Database, chains: ChainVersions[]): Promise<boolean> => (await findReady(database, chains, 1)).length > 0;

@@ -65,7 +65,7 @@ describeFirestore("documents that a step costs", () => {
     const after = store.operations();
     const counted = { reads: after.reads - before.reads, writes: after.writes - before.writes, deletes: after.deletes - before.deletes };
     if (process.env["GEMBATCH_SHOW"] !== undefined) process.stderr.write(`${JSON.stringify(counted)}\n`);
-    expect(counted.reads).toBeLessThan(120);
+    expect(counted.reads).toBeLessThan(75);
     expect(counted.writes + counted.deletes).toBeLessThan(10);
   });
 });

@@ -16,10 +16,11 @@ import type {
   Store,
   StoreParams,
   StoreStats,
+  Timers,
   TurnCommit,
 } from "../../core/store.ts";
 import { processExists } from "../processes.ts";
-import { activity } from "./activity.ts";
+import { activity, nextTimers } from "./activity.ts";
 import { claimBatches, findDue, readActive, readLeases, readMembers, toRecord, updateBatch } from "./batches.ts";
 import { makeClient } from "./client.ts";
 import { Database } from "./database.ts";
@@ -234,6 +235,10 @@ export class FirestoreStore implements Store {
   }
 
   // Batches
+
+  nextTimers(): Promise<Timers> {
+    return nextTimers(this.#db);
+  }
 
   activity(params: StoreParams<"activity">): Promise<Activity> {
     return activity(this.#db, params);

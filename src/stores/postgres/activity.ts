@@ -1,4 +1,4 @@
-import type { Activity, LaneActivity } from "../../core/store.ts";
+import type { Activity, LaneActivity, Timers } from "../../core/store.ts";
 import { toUsd } from "../money.ts";
 import { toArray } from "./arrays.ts";
 import { leaseTime } from "./batches.ts";
@@ -45,6 +45,27 @@ const laneActivities = `
   ) o ON true
   ORDER BY q.lane`;
 
+const timers = `
+  least(
+    (SELECT due_at FROM gb.entries WHERE state = 3 ORDER BY due_at LIMIT 1), (SELECT retry_at FROM gb.runs WHERE state = 3 ORDER BY retry_at LIMIT 1)
+  ) AS timer_at,
+  (SELECT check_at FROM gb.entries WHERE check_at IS NOT NULL ORDER BY check_at LIMIT 1) AS deadline_at`;
+
+interface TimerRow {
+  timer_at: number | null;
+  deadline_at: number | null;
+}
+
+const toTimers = (row: TimerRow | undefined): Timers => ({
+  nextTimerAt: row?.timer_at ?? undefined,
+  nextDeadlineAt: row?.deadline_at ?? undefined,
+});
+
+export async function nextTimers(sql: Sql): Promise<Timers> {
+  const [row] = await sql.query<TimerRow>(`SELECT ${timers}`);
+  return toTimers(row);
+}
+
 /** Existence questions only; what waits is in none of these indexes. $1: now; $2: what the leases are compared with; $3: chains. */
 const flags = `
   SELECT
@@ -57,18 +78,13 @@ const flags = `
       SELECT 1 FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE b.state <= 4 AND (b.state = 4 OR l.tier IN ('flex', 'standard'))
     ) AS routing,
     EXISTS (SELECT 1 FROM gb.producers WHERE until > $1) AS producers,
-    least(
-      (SELECT due_at FROM gb.entries WHERE state = 3 ORDER BY due_at LIMIT 1), (SELECT retry_at FROM gb.runs WHERE state = 3 ORDER BY retry_at LIMIT 1)
-    ) AS timer_at,
-    (SELECT check_at FROM gb.entries WHERE check_at IS NOT NULL ORDER BY check_at LIMIT 1) AS deadline_at`;
+    ${timers}`;
 
-interface FlagRow {
+interface FlagRow extends TimerRow {
   runnable: boolean;
   running: boolean;
   routing: boolean;
   producers: boolean;
-  timer_at: number | null;
-  deadline_at: number | null;
 }
 
 export async function readLanes(sql: Sql): Promise<LaneRow[]> {
@@ -102,7 +118,6 @@ export async function activity(
     running: flag?.running ?? false,
     routing: flag?.routing ?? false,
     producers: flag?.producers ?? false,
-    nextTimerAt: flag?.timer_at ?? undefined,
-    nextDeadlineAt: flag?.deadline_at ?? undefined,
+    ...toTimers(flag),
   };
 }

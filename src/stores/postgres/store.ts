@@ -16,10 +16,11 @@ import type {
   Store,
   StoreParams,
   StoreStats,
+  Timers,
 } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import { processExists } from "../processes.ts";
-import { activity, promoteDue, readLanes } from "./activity.ts";
+import { activity, nextTimers, promoteDue, readLanes } from "./activity.ts";
 import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
 import { Connection, type Sql } from "./connection.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
@@ -235,6 +236,10 @@ export class PostgresStore implements Store {
   }
 
   // Batches
+
+  nextTimers(): Promise<Timers> {
+    return this.#read(nextTimers);
+  }
 
   async activity(params: StoreParams<"activity">): Promise<Activity> {
     const { now } = params;

@@ -1,4 +1,4 @@
-import type { Activity, ChainVersions, LaneActivity } from "../../core/store.ts";
+import type { Activity, ChainVersions, LaneActivity, Timers } from "../../core/store.ts";
 import type { Database } from "./database.ts";
 import { nextDeadlineAt } from "./deadlines.ts";
 import { toUsd } from "../money.ts";
@@ -51,9 +51,12 @@ export function activity(db: Database, { now, chains }: { now: number; chains: C
     running: workers.some((row) => running.get(row["no"] as number) !== undefined),
     routing: isRouting(db),
     producers: db.sql(`SELECT 1 FROM producers WHERE until > ? LIMIT 1`).get(now) !== undefined,
-    nextTimerAt: nextTimerAt(db),
-    nextDeadlineAt: nextDeadlineAt(db),
+    ...nextTimers(db),
   };
+}
+
+export function nextTimers(db: Database): Timers {
+  return { nextTimerAt: nextTimerAt(db), nextDeadlineAt: nextDeadlineAt(db) };
 }
 
 function laneActivity(db: Database, row: LaneRow, now: number): LaneActivity {

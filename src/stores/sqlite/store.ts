@@ -17,9 +17,10 @@ import type {
   Store,
   StoreParams,
   StoreStats,
+  Timers,
 } from "../../core/store.ts";
 import { processExists } from "../processes.ts";
-import { activity, dueLanes, promoteDue } from "./activity.ts";
+import { activity, dueLanes, nextTimers, promoteDue } from "./activity.ts";
 import { activeBatches, claimableBatches, claimBatches, readMembers, updateBatch } from "./batches.ts";
 import { Connection } from "./connection.ts";
 import { Database } from "./database.ts";
@@ -160,6 +161,10 @@ export class SqliteStore implements Store {
   }
 
   // Batches
+
+  nextTimers(): Promise<Timers> {
+    return this.#read(nextTimers);
+  }
 
   async activity(params: StoreParams<"activity">): Promise<Activity> {
     const due = await this.#read((db) => dueLanes(db, params.now).length > 0);

@@ -1,7 +1,7 @@
 /**
- * `npm run test:kill -- [--kills 200] [--store sqlite|postgres] [--seed N] [--keep]`: programs on one SQLite file, or one Postgres schema, are killed with SIGKILL
+ * `npm run test:kill -- [--kills 200] [--store sqlite|postgres|firestore] [--seed N] [--keep]`: programs on one SQLite file, one Postgres schema or one Firestore are killed with SIGKILL
  * at random moments while a server of its own process counts what it is asked. Ends with 1, and the one command that repeats it, if a job was created twice, a
- * prompt paid twice, or an output lost or changed. Postgres is the one of `GEMBATCH_TEST_POSTGRES_URL`, else one that is started for it.
+ * prompt paid twice, or an output lost or changed. The server is the one of `GEMBATCH_TEST_POSTGRES_URL` or `FIRESTORE_EMULATOR_HOST`, else one that is started for it.
  *
  * The seed decides the moments, the work and the server's answers and faults; what a process was doing at its moment is the machine's.
  *
@@ -12,8 +12,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { runKills, runUndisturbed, type KillCourse, type KillOptions } from "../test/process/kill-course.ts";
-import { postgresStores, sqliteStores } from "../test/process/kill-stores.ts";
+import { firestoreStores, postgresStores, sqliteStores } from "../test/process/kill-stores.ts";
 import { unfinished, violationsOf } from "../test/process/kill-verdict.ts";
+import { neededFirestore } from "../test/support/firestore-emulator.ts";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { dropSchema } from "../test/support/postgres-store.ts";
 
@@ -25,8 +26,8 @@ const { values } = parseArgs({
     keep: { type: "boolean" },
   },
 });
-if (values.store !== "sqlite" && values.store !== "postgres") {
-  console.error(`--store must be sqlite or postgres, not ${JSON.stringify(values.store)}.`);
+if (!["sqlite", "postgres", "firestore"].includes(values.store)) {
+  console.error(`--store must be sqlite, postgres or firestore, not ${JSON.stringify(values.store)}.`);
   process.exit(2);
 }
 const kills = whole(values.kills ?? "200", "--kills");
@@ -34,11 +35,13 @@ const seed = whole(values.seed ?? String(Date.now() % 1_000_000), "--seed");
 const again = `npm run test:kill -- --kills ${kills} --seed ${seed}${values.store === "sqlite" ? "" : ` --store ${values.store}`}`;
 const folder = mkdtempSync(join(tmpdir(), "gembatch-kill-"));
 const server = values.store === "postgres" ? await startPostgres() : undefined;
+const emulator = values.store === "firestore" ? await neededFirestore() : undefined;
+if (emulator) process.env["FIRESTORE_EMULATOR_HOST"] = emulator.host;
 const schemas: string[] = [];
 const options: KillOptions = {
-  stores: server === undefined ? sqliteStores(folder) : postgresStores(server.url, schemas),
+  stores: emulator ? firestoreStores : server ? postgresStores(server.url, schemas) : sqliteStores(folder),
   // One machine has a file to itself; a database is there for many.
-  programs: server === undefined ? 2 : 4,
+  programs: values.store === "sqlite" ? 2 : 4,
   kills,
   seed,
   runs: 5,
@@ -82,9 +85,11 @@ if (violations.length > 0) {
   }
 }
 await server?.stop();
+await emulator?.stop();
 
 /** Where what is left can be looked at. */
 function left(): string {
+  if (emulator) return `Effects are in ${folder}; the stores went with their emulator.`;
   if (server === undefined) return `The stores are in ${folder}.`;
   if (server.pid === undefined) return `The stores are ${schemas.join(" and ")}; effects are in ${folder}.`;
   return `Effects are in ${folder}; the stores went with their server. On one that stays (GEMBATCH_TEST_POSTGRES_URL) they are kept.`;

@@ -6,7 +6,7 @@ import { inject } from "vitest";
 import type { Store } from "../../src/index.ts";
 import { FirestoreStore } from "../../src/stores/firestore/store.ts";
 import { SqliteStore } from "../../src/stores/sqlite/store.ts";
-import { newClient, newProject } from "../support/firestore-store.ts";
+import { newClient } from "../support/firestore-store.ts";
 
 /** A place for one test's data. Every call of `connect` is a process of its own. */
 export interface StoreKind {
@@ -23,7 +23,7 @@ function sqlite(): StoreKind {
 }
 
 function firestore(): StoreKind {
-  const client = newClient(newProject());
+  const client = newClient();
   return {
     connect: () => new FirestoreStore({ firestore: client, serverTime: false }),
     remove: () => client.terminate(),

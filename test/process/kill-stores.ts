@@ -9,6 +9,8 @@ import { DatabaseSync } from "node:sqlite";
 import type { Page, Store } from "../../src/core/store.ts";
 import { PostgresStore } from "../../src/postgres.ts";
 import { SqliteStore } from "../../src/sqlite.ts";
+import { FirestoreStore } from "../../src/stores/firestore/store.ts";
+import { newProject } from "../support/firestore-client.ts";
 import { newSchema } from "../support/postgres-store.ts";
 
 export interface KillStore {
@@ -40,6 +42,12 @@ export function postgresStores(server: string, made: string[]): KillStores {
   };
 }
 
+/** One project a course, in the emulator that `FIRESTORE_EMULATOR_HOST` names: for this process and those that it starts. */
+export const firestoreStores: KillStores = () => {
+  const projectId = newProject();
+  return { url: `firestore://${projectId}`, open: () => new FirestoreStore({ projectId }), check: miscounted };
+};
+
 function integrityOf(path: string): string {
   const database = new DatabaseSync(path, { readOnly: true });
   try {
@@ -50,7 +58,7 @@ function integrityOf(path: string): string {
   }
 }
 
-/** Postgres looks after its own pages; what many processes could spoil are the counters beside the rows. */
+/** A database server looks after its own pages; what many processes could spoil are the counters beside the rows. */
 async function miscounted(store: Store): Promise<string> {
   const { runs, requests, batches } = await store.stats();
   const wrong = [

@@ -1,6 +1,6 @@
 /**
- * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--emphasis NAME] [--store-faults locked|lost] [--store memory|postgres]`: the whole system in virtual time, seed by seed.
- * On Postgres, each process has a store object of its own; the server is the one of `GEMBATCH_TEST_POSTGRES_URL`, else one that is started for it.
+ * `npm run test:sim -- [--seeds N] [--seed S] [--mutations] [--mutation NAME] [--emphasis NAME] [--store-faults locked|lost] [--store memory|postgres|firestore]`: the whole system in virtual time, seed by seed.
+ * On a database, each process has a store object of its own; the server is the one of `GEMBATCH_TEST_POSTGRES_URL` or `FIRESTORE_EMULATOR_HOST`, else one that is started for it.
  *
  * Prints nothing about a seed that holds. A seed that does not: the promise that was broken, the end of its trace, and the command to repeat it.
  */
@@ -9,8 +9,9 @@ import { parseArgs } from "node:util";
 import { catchMutation } from "./catch-mutation.ts";
 import { findMutation, mutations } from "./mutations.ts";
 import type { Plan } from "./plan.ts";
+import { neededFirestore } from "../support/firestore-emulator.ts";
 import { startPostgres } from "../support/postgres-server.ts";
-import { onPostgres, type SimStores } from "./sim-stores.ts";
+import { onFirestore, onPostgres, type SimStores } from "./sim-stores.ts";
 import { simulate, SimulationError, type Outcome } from "./simulate.ts";
 
 const { values } = parseArgs({
@@ -105,13 +106,26 @@ const count = Number(values.seeds);
 if (!Number.isInteger(count) || count < 1) throw new Error(`--seeds takes a whole number from 1, not ${values.seeds}.`);
 if (seed !== undefined && !Number.isInteger(seed)) throw new Error(`--seed takes a whole number, not ${values.seed}.`);
 
-if (values.store !== "memory" && values.store !== "postgres") throw new Error(`--store is memory or postgres, not ${values.store}.`);
-const server = values.store === "postgres" ? await startPostgres() : undefined;
+const { stores, stop } = await storesOf(values.store);
 
 const held =
   values.mutations || values.mutation !== undefined
     ? await runMutations(values.mutation === undefined ? mutations.map(({ name }) => name) : [values.mutation], seed)
-    : await runSeeds(seed ?? randomInt(1, 1_000_000_000), count, server === undefined ? undefined : onPostgres(server.url));
-await server?.stop();
+    : await runSeeds(seed ?? randomInt(1, 1_000_000_000), count, stores);
+await stop?.();
 // Abandoned processes of the simulation never end by themselves.
 process.exit(held ? 0 : 1);
+
+/** Where the simulated processes keep their runs, and how its server is ended. */
+async function storesOf(store: string): Promise<{ stores?: SimStores; stop?: () => Promise<void> }> {
+  if (store === "memory") return {};
+  if (store === "postgres") {
+    const server = await startPostgres();
+    return { stores: onPostgres(server.url), stop: server.stop };
+  }
+  if (store === "firestore") {
+    const emulator = await neededFirestore();
+    return { stores: onFirestore(emulator.host), stop: emulator.stop };
+  }
+  throw new Error(`--store is memory, postgres or firestore, not ${store}.`);
+}

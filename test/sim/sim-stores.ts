@@ -6,9 +6,11 @@
 import { Pool } from "pg";
 import type { Store } from "../../src/core/store.ts";
 import { PostgresStore } from "../../src/postgres.ts";
+import { FirestoreStore } from "../../src/stores/firestore/store.ts";
 import { SqliteStore } from "../../src/stores/sqlite/store.ts";
 import { interceptPort } from "../../src/testing/intercept.ts";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
+import { clientOf } from "../support/firestore-client.ts";
 import { dropSchema, newSchema, schemaOf } from "../support/postgres-store.ts";
 import type { World } from "./world.ts";
 
@@ -27,23 +29,33 @@ export const inMemory: SimStores = (_world, seed) => {
   return { peer: () => store, end: async () => store.close() };
 };
 
-/** A new schema on the server of this URL. Time is the simulation's, and it stands still while the server works. */
+/** A store whose calls take time of the real world, during which that of the simulation stands still. */
+const outside = (world: World, store: Store): Store =>
+  interceptPort(store, "store", { call: async (_call, perform) => world.outside(perform()), stream: (_call, open) => open() });
+
+/** A new schema on the server of this URL. Time is the simulation's. */
 export function onPostgres(url: string): SimStores {
   return (world, seed) => {
     const schema = newSchema(url);
     const pool = new Pool({ connectionString: url, max: 8 });
     const random = new SeededRandom(seed);
-    const peer = () => {
-      const store = new PostgresStore({ pool, schema: schemaOf(schema), databaseTime: false, notify: false, random });
-      return interceptPort<Store>(store, "store", {
-        call: async (_call, perform) => world.outside(perform()),
-        stream: (_call, open) => open(),
-      });
-    };
+    const peer = () => outside(world, new PostgresStore({ pool, schema: schemaOf(schema), databaseTime: false, notify: false, random }));
     const end = async () => {
       await pool.end();
       await dropSchema(schema);
     };
     return { peer, end };
+  };
+}
+
+/** A new project in the emulator at this address. Time is the simulation's. */
+export function onFirestore(host: string): SimStores {
+  return (world, seed) => {
+    const firestore = clientOf(host);
+    const random = new SeededRandom(seed);
+    return {
+      peer: () => outside(world, new FirestoreStore({ firestore, serverTime: false, random })),
+      end: async () => firestore.terminate(),
+    };
   };
 }

@@ -6,11 +6,12 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, realpathSync } from "node:fs";
-import { createServer, connect } from "node:net";
+import { connect } from "node:net";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { promisify } from "node:util";
+import { freePort } from "./free-port.ts";
 
 export interface FirestoreEmulator {
   /** `127.0.0.1:PORT`, as `FIRESTORE_EMULATOR_HOST` has it. */
@@ -50,6 +51,13 @@ export async function startFirestore({ port, own = false }: { port?: number; own
       await ended;
     },
   };
+}
+
+/** Starts or finds one, or throws. */
+export async function neededFirestore(): Promise<FirestoreEmulator> {
+  const emulator = await startFirestore();
+  if (typeof emulator === "string") throw new Error(emulator);
+  return emulator;
 }
 
 async function isReady(server: ChildProcess, port: number): Promise<void> {
@@ -107,15 +115,4 @@ function findDownload(): string | undefined {
   const jars = readdirSync(folder).filter((name) => /^cloud-firestore-emulator.*\.jar$/.test(name));
   const newest = jars.toSorted((a, b) => a.localeCompare(b, "en", { numeric: true })).at(-1);
   return newest === undefined ? undefined : join(folder, newest);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => (address !== null && typeof address === "object" ? resolve(address.port) : reject(new Error("No port is free."))));
-    });
-  });
 }

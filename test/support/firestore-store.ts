@@ -1,11 +1,8 @@
 /** Stores of their own in the emulator of the test run. Each test has a project of its own, which is empty and is forgotten with the emulator. */
-import { randomBytes } from "node:crypto";
-import { Firestore } from "@google-cloud/firestore";
+import type { Firestore } from "@google-cloud/firestore";
 import { describe, inject } from "vitest";
 import { type FirestoreStoreOptions, FirestoreStore } from "../../src/stores/firestore/store.ts";
-
-// Nobody is asked for credentials.
-process.env["METADATA_SERVER_DETECTION"] ??= "none";
+import { clientOf, newProject } from "./firestore-client.ts";
 
 const { host, missing } = inject("firestoreEmulator");
 
@@ -21,17 +18,8 @@ function ifThere(group: typeof describe): typeof describe {
 /** A client of an empty database. */
 export function newClient(project = newProject(), at = host): Firestore {
   if (at === undefined && isRequired) throw new Error(missing);
-  const [name, port] = (at ?? "127.0.0.1:1").split(":");
-  return new Firestore({
-    projectId: project,
-    host: name ?? "127.0.0.1",
-    port: Number(port),
-    ssl: false,
-    customHeaders: { Authorization: "Bearer owner" },
-  });
+  return clientOf(at ?? "127.0.0.1:1", project);
 }
-
-export const newProject = (): string => `t-${randomBytes(6).toString("hex")}`;
 
 /** A store on it, open. Time is what a test says, unless it says otherwise. */
 export async function openStore(firestore: Firestore, options: FirestoreStoreOptions = {}): Promise<FirestoreStore> {

@@ -31,8 +31,8 @@ export interface Found {
   data: Data;
 }
 
-/** Tries of a transaction that gets into the way of others. */
-const CONFLICT_TRIES = 12;
+/** How long a transaction goes on trying that others are in the way of: one whose process died keeps its locks for 60 seconds (Firestore, "Transactions and batched writes", limits: idle expiration). */
+const LOCK_PATIENCE_MS = 75_000;
 
 export class Database {
   readonly settings: Settings;
@@ -90,6 +90,7 @@ export class Database {
   async write<T>(work: (unit: Unit) => Promise<T>): Promise<T> {
     const { patienceMs, place, random } = this.settings;
     const patience = new Patience(patienceMs);
+    const lockPatience = new Patience(Math.max(patienceMs, LOCK_PATIENCE_MS));
     try {
       for (let tries = 1, conflicts = 0; ; tries += 1) {
         const attempt = { committing: false, abandoned: false };
@@ -98,7 +99,8 @@ export class Database {
         } catch (thrown) {
           attempt.abandoned = true;
           if (isConflict(thrown)) {
-            if ((conflicts += 1) >= CONFLICT_TRIES || (patience.over && conflicts > 2)) throw storeError(thrown, place);
+            conflicts += 1;
+            if (lockPatience.over) throw storeError(thrown, place);
             await pause(Math.ceil(random.next() * 10 * 2 ** Math.min(conflicts, 7)));
           } else if (isTransient(thrown)) {
             if (attempt.committing && !isRefused(thrown)) throw inDoubt(place, thrown);
@@ -109,6 +111,7 @@ export class Database {
       }
     } finally {
       patience.end();
+      lockPatience.end();
     }
   }
 

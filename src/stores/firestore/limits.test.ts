@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Firestore } from "@google-cloud/firestore";
-import { describeFirestore, newClient, newProject, openStore } from "../../../test/support/firestore-store.ts";
+import { newProject } from "../../../test/support/firestore-client.ts";
+import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
 import type { NewEntry } from "../../core/store.ts";
 import { child, newRun, paid, request, sleep, step, StoreKit, succeeded, usage } from "../../testing/store-kit.ts";
 import { expectConservation } from "../../testing/store-suite.ts";

@@ -3,7 +3,8 @@ import type { Firestore } from "@google-cloud/firestore";
 import { deleteApp, getApps, initializeApp } from "firebase-admin/app";
 import { getFirestore } from "firebase-admin/firestore";
 import { afterEach, beforeEach, describe, expect, inject, it, onTestFinished, vi } from "vitest";
-import { describeFirestore, newClient, newProject, openStore } from "../../../test/support/firestore-store.ts";
+import { newProject } from "../../../test/support/firestore-client.ts";
+import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
 import { newRun, StoreKit } from "../../testing/store-kit.ts";
 import { declared, firestoreIndexes } from "./indexes.ts";
 import { specs } from "./rows.ts";
@@ -231,6 +232,17 @@ describeFirestore("a Firestore that is away", () => {
       };
       await expect(store.holdFlush({ producer: "p", until: 1 })).rejects.toMatchObject({ hint: expect.stringContaining(hint) as string });
     }
+  });
+
+  it("the locks of a process that died are waited for, longer than for a server that is away", async () => {
+    const store = await openStore(client, { patienceMs: 100 });
+    const run = client.runTransaction.bind(client);
+    const startedAt = performance.now();
+    client.runTransaction = async (...parameters) => {
+      if (performance.now() - startedAt < 600) throw Object.assign(new Error("10 ABORTED: Transaction lock timeout."), { code: 10 });
+      return run(...parameters);
+    };
+    expect(await new StoreKit(store).start(newRun("a"))).toEqual(["started"]);
   });
 
   it("a transaction that others get in the way of is done again", async () => {

@@ -39,7 +39,7 @@ export interface FirestoreStoreOptions {
   shards?: number;
   /** Whether leases go by the server's time (default): every worker then goes by one clock, however wrong its own. `false`: by the times that are passed in, for tests in virtual time. */
   serverTime?: boolean;
-  /** How long a call goes on trying while the server is away or busy, before `store_unavailable`. Milliseconds, default 20,000. */
+  /** How long a call goes on trying while the server is away or busy, before `store_unavailable`. Milliseconds, default 20,000. What others have locked is waited for up to 75 seconds in any case. */
   patienceMs?: number;
   /** Draws the id of a new store, and pauses. */
   random?: Random;

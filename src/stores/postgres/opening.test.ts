@@ -9,6 +9,7 @@ import { GembatchError } from "../../core/errors.ts";
 import { newRun, StoreKit } from "../../testing/store-kit.ts";
 import { migrations, schemaVersion } from "./migrations.ts";
 import { PostgresStore, type PostgresStoreOptions, postgresStore } from "./store.ts";
+import { freePort } from "../../../test/support/free-port.ts";
 
 const stores: PostgresStore[] = [];
 const schemas: string[] = [];
@@ -384,12 +385,3 @@ describe("a program that forgets to close the store", () => {
     expect([code, String(child.stderr?.read() ?? ""), await new StoreKit(await open(url)).states("a")]).toEqual([0, "", ["runnable"]]);
   });
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-}

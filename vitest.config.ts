@@ -5,6 +5,9 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 const source = join(import.meta.dirname, "src");
 
+// For the processes that run test files, and those that tests start: a program of ours starts in a third of the time when its code is compiled already.
+process.env["NODE_COMPILE_CACHE"] ??= join(import.meta.dirname, "out", "compile-cache");
+
 /**
  * Files that take half a minute and more. They are begun first, the longest before the others: otherwise one of two workers ends with such a file alone. Those over the emulator of Firestore stand apart, for two of
  * them at a time get into each other's way.
@@ -46,11 +49,12 @@ export default defineConfig({
   },
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts", "examples/**/*.test.ts"],
-    exclude: ["node_modules/**", "dist/**", "out/**", "bench/**"],
+    exclude: ["node_modules/**", "dist/**", "out/**", "bench/**", "test/functions-emulator/**"],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
     sequence: { sequencer: LongestFirst },
-    maxWorkers: Math.min(2, availableParallelism()),
+    // One more than processors: many files wait for a database or for other processes most of their time.
+    maxWorkers: Math.min(3, availableParallelism() + 1),
     testTimeout: 20_000,
     hookTimeout: 20_000,
     reporters: ["default", "json"],

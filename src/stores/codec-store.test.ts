@@ -13,6 +13,7 @@ import { child, digestRuns, failed, failure, newRun, request, step, StoreKit, us
 import { createTestKit } from "../testing/test-kit.ts";
 import { codecStore } from "./codec-store.ts";
 import { SqliteStore } from "./sqlite/store.ts";
+import { isThorough } from "../../test/support/thorough.ts";
 
 const key = await webcrypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, ["encrypt", "decrypt"]);
 
@@ -42,6 +43,7 @@ testStore(
   { describe, it, expect },
   {
     name: "SQLite behind a codec",
+    walks: isThorough ? 4 : 1,
     without: { references: "what it stores is none" },
     createStore: () => createFileStore((path) => codecStore(new SqliteStore({ path }), aesGcm)),
   },

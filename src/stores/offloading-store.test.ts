@@ -11,6 +11,7 @@ import { child, failure, leaseMs, newRun, request, step, StoreKit, usage } from 
 import { codecStore } from "./codec-store.ts";
 import { offloadingStore } from "./offloading-store.ts";
 import { SqliteStore } from "./sqlite/store.ts";
+import { isThorough } from "../../test/support/thorough.ts";
 
 /** A payload store in memory that can be told to fail. */
 class MemoryPayloads implements PayloadStore {
@@ -81,6 +82,7 @@ testStore(
   { describe, it, expect },
   {
     name: "SQLite with payloads elsewhere",
+    walks: isThorough ? 4 : 1,
     // In this suite texts of every length are payloads.
     without: { references: "they are removed with what refers to them" },
     createStore() {

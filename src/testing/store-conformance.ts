@@ -72,6 +72,6 @@ export function testStore({ describe, it, expect }: TestFunctions, setup: StoreS
     testAfresh(suite);
     testRemoval(suite);
     testLists(suite);
-    testWalk(suite);
+    testWalk(suite, setup.walks);
   });
 }

@@ -17,6 +17,8 @@ export interface StoreSetup {
   /** Shown in the name of the suite. */
   name: string;
   createStore(): Promise<StoreSubject>;
+  /** Random walks of each of the two kinds, up to four. Default four. */
+  walks?: number;
   /** What this store does not do, each with its reason; the tests of it are left out by name. */
   without?: Partial<Record<"exclusiveRoles" | "peers" | "reopening" | "references", string>>;
 }

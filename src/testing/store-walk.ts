@@ -31,7 +31,7 @@ class Watch {
   }
 }
 
-export function testWalk({ describe, check, expect }: StoreSuite): void {
+export function testWalk({ describe, check, expect }: StoreSuite, walks = 4): void {
   const walk = async (context: StoreContext, seed: number, forgets: boolean): Promise<void> => {
     const { kit, store } = context;
     await kit.beat("w2");
@@ -58,12 +58,12 @@ export function testWalk({ describe, check, expect }: StoreSuite): void {
   };
 
   describe("on a random walk", () => {
-    for (const seed of [1, 2, 3, 4]) {
+    for (const seed of [1, 2, 3, 4].slice(0, walks)) {
       check(`every state moves along its table, nothing is lost, all runs end, the money adds up (seed ${seed})`, (context) =>
         walk(context, seed, false),
       );
     }
-    for (const seed of [5, 6, 7, 8]) {
+    for (const seed of [5, 6, 7, 8].slice(0, walks)) {
       check(`the same while runs begin anew and what ended is removed (seed ${seed})`, (context) => walk(context, seed, true));
     }
   });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Gembatch } from "../../src/index.ts";
 import { crashEverywhere } from "../../src/testing.ts";
+import { everyNth, isThorough } from "../support/thorough.ts";
 
 const model = "gemini-2.5-flash";
 const ask = (contents: string) => ({ model, contents });
@@ -15,9 +16,9 @@ describe("a process that is killed at any call of a port is taken up by the next
           return (await models.generateContent(ask(`t:${summary.text}`))).text;
         }),
       "doc",
-      { restartAfter: "0s" },
+      { restartAfter: "0s", every: everyNth(3) },
     );
-    expect(figures).toMatchObject({ runs: 1, prompts: 2, jobs: 2, crashes: 2 * figures.calls });
+    expect(figures).toMatchObject({ runs: 1, prompts: 2, jobs: 2, crashes: 2 * Math.ceil(figures.calls / everyNth(3)) });
     expect(figures.calls).toBeGreaterThan(50);
   });
 
@@ -38,14 +39,18 @@ describe("a process that is killed at any call of a port is taken up by the next
   });
 
   it("in callbacks: what a handler submits lands once", async () => {
-    const figures = await crashEverywhere((gembatch) => {
-      const output = gembatch.handler("output", (response) => response.text);
-      const second = gembatch.handler("second", async (response) => {
-        await gembatch.submit(request(`2a ${response.text}`), model, output);
-        await gembatch.submit(request(`2b ${response.text}`), model, output, undefined, { id: "named" });
-      });
-      return async (text: string) => gembatch.submit(request(`1 ${text}`), model, second, undefined, { id: "first" });
-    }, "doc");
+    const figures = await crashEverywhere(
+      (gembatch) => {
+        const output = gembatch.handler("output", (response) => response.text);
+        const second = gembatch.handler("second", async (response) => {
+          await gembatch.submit(request(`2a ${response.text}`), model, output);
+          await gembatch.submit(request(`2b ${response.text}`), model, output, undefined, { id: "named" });
+        });
+        return async (text: string) => gembatch.submit(request(`1 ${text}`), model, second, undefined, { id: "first" });
+      },
+      "doc",
+      { every: everyNth(2) },
+    );
     expect(figures).toMatchObject({ runs: 3, prompts: 3, jobs: 2 });
   });
 
@@ -64,19 +69,23 @@ describe("a process that is killed at any call of a port is taken up by the next
         });
       },
       undefined,
-      { worker: { parkedBytes: 0 } },
+      { worker: { parkedBytes: 0 }, every: everyNth(2) },
     );
     expect(figures).toMatchObject({ runs: 2, prompts: 2, jobs: 2 });
     // Once in every course, and once more where the process died between the step and its commit.
-    expect(executed).toBeGreaterThan(figures.crashes + 1);
+    expect(executed).toBeGreaterThan(figures.crashes + (isThorough ? 1 : 0));
     expect(executed).toBeLessThan(1.5 * figures.crashes);
   });
 
   it("with a run per item", async () => {
-    const figures = await crashEverywhere((gembatch) => {
-      const item = gembatch.chain("item", async ({ models }, n: number) => (await models.generateContent(ask(`item ${n}`))).text!);
-      return gembatch.chain("all", async ({ map }, count: number) => map(item, [...Array.from({ length: count }).keys()]));
-    }, 4);
+    const figures = await crashEverywhere(
+      (gembatch) => {
+        const item = gembatch.chain("item", async ({ models }, n: number) => (await models.generateContent(ask(`item ${n}`))).text!);
+        return gembatch.chain("all", async ({ map }, count: number) => map(item, [...Array.from({ length: count }).keys()]));
+      },
+      4,
+      { every: everyNth(3) },
+    );
     expect(figures).toMatchObject({ runs: 5, prompts: 4, jobs: 1 });
   });
 
@@ -92,6 +101,7 @@ describe("a process that is killed at any call of a port is taken up by the next
         }),
       undefined,
       {
+        every: everyNth(3),
         answer: (prompt, { key }) => {
           if (prompt === "bad") return { error: { code: 3, message: "bad" } };
           return key.endsWith(".1") ? undefined : "here";

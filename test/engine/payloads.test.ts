@@ -6,6 +6,7 @@ import { GembatchError, type Gembatch, type PayloadCodec } from "../../src/index
 import { filePayloads, type PayloadStore } from "../../src/payloads.ts";
 import { crashEverywhere, createTestKit, type TestKitOptions } from "../../src/testing.ts";
 import { SqliteStore } from "../../src/stores/sqlite/store.ts";
+import { everyNth } from "../support/thorough.ts";
 
 const model = "gemini-2.5-flash";
 /** A text of 200 KB that says what it is about. */
@@ -161,6 +162,7 @@ describe("a process that is killed at any call of a port", () => {
       "y".repeat(2_000),
       {
         payloads: { store, threshold: 1_000 },
+        every: everyNth(3),
         worker: { parkedBytes: 0 },
         ...options,
         // What is behind a reference is part of the output of the whole.

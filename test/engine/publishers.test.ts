@@ -6,6 +6,7 @@ import { startEmulator } from "../../src/emulator.ts";
 import { Gembatch, GembatchError, type ChainContext, type GembatchOptions } from "../../src/index.ts";
 import { crashEverywhere, createTestKit, ManualClock, SteerableProvider } from "../../src/testing.ts";
 import { vertex, type VertexOptions } from "../../src/vertex.ts";
+import { everyNth } from "../support/thorough.ts";
 
 const claude = "publishers/anthropic/models/claude-sonnet-4-5@20250929";
 const llama = "publishers/meta/models/llama-4-maverick-maas";
@@ -224,7 +225,7 @@ describe("requests of other publishers' models", () => {
         });
       },
       "doc",
-      { worker: { parkedBytes: 0 }, every: 3 },
+      { worker: { parkedBytes: 0 }, every: everyNth(5) },
     );
     expect(figures).toMatchObject({ runs: 2, prompts: 3, jobs: 3 });
   });

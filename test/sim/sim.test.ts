@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { crashEverywhere } from "../../src/testing.ts";
+import { everyNth } from "../support/thorough.ts";
 import { catchMutation } from "./catch-mutation.ts";
 import { checkMutation, findMutation, hiding, mutate, mutations } from "./mutations.ts";
 import { expectedRuns } from "./oracle.ts";
@@ -83,7 +84,7 @@ describe("the whole system in virtual time", { timeout: 120_000 }, () => {
       },
       undefined,
       {
-        every: 25,
+        every: everyNth(40),
         answer: (prompt, _row, { method }) => {
           if (method === "embedContent") return { response: { embedding: { values: [prompt.length, 1, 0] } } };
           return prompt.includes("[refused]") ? { error: { code: 3, message: "refused" } } : answerTo(prompt);

@@ -16,7 +16,8 @@ const except =
 
 describeFirestore("Firestore's emulator", () => {
   testStore(
-    { it, expect, describe: except("on a random walk", describe) },
+    // Side by side: each waits for the emulator most of its time.
+    { it: it.concurrent, expect, describe: except("on a random walk", describe) },
     {
       name: "Firestore",
       async createStore() {

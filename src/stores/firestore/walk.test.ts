@@ -2,16 +2,13 @@ import { expect, it } from "vitest";
 import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
 import { digestRuns, StoreKit } from "../../testing/store-kit.ts";
 import { expectConservation, spentBy } from "../../testing/store-suite.ts";
+import { isThorough } from "../../../test/support/thorough.ts";
 import { Walk } from "../../testing/store-walker.ts";
 
 /** The walks of the conformance suite with a look at everything after many steps instead of each: a look takes this store some 50 ms. */
 describeFirestore("a random walk on Firestore", () => {
-  it.each([
-    { seed: 1, forgets: false },
-    { seed: 2, forgets: false },
-    { seed: 5, forgets: true },
-    { seed: 6, forgets: true },
-  ])(
+  const seeds = isThorough ? [1, 2, 3, 4, 5, 6, 7, 8] : [1, 5];
+  it.concurrent.each(seeds.map((seed) => ({ seed, forgets: seed > 4 })))(
     "nothing is lost, all runs end, the money adds up (seed $seed, forgets: $forgets)",
     async ({ seed, forgets }) => {
       const client = newClient();

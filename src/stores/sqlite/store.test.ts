@@ -2,11 +2,13 @@ import { createFileStore } from "../../../test/support/sqlite-store.ts";
 import { describe, expect, it } from "vitest";
 import { testStore } from "../../testing/store-conformance.ts";
 import { SqliteStore } from "./store.ts";
+import { isThorough } from "../../../test/support/thorough.ts";
 
 testStore(
   { describe, it, expect },
   {
     name: "SQLite, in a file",
+    walks: isThorough ? 4 : 2,
     createStore: () => createFileStore((path) => new SqliteStore({ path })),
   },
 );

@@ -5,12 +5,12 @@
  *
  * @module
  */
-import { execFile, execFileSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
+import { installPrivate } from "../../scripts/private-package.ts";
 import type { ClaimFigures, Order, Speed, SystemName } from "./child.ts";
 import { missing } from "./prerequisites.ts";
 import { printed, section, writeSection, type Comparison } from "./report.ts";
@@ -57,7 +57,7 @@ const [runs, chains, warm, waiting] = [count("runs"), count("chains"), count("wa
 
 const work = mkdtempSync(join(tmpdir(), "gembatch-compare-"));
 process.once("exit", () => rmSync(work, { recursive: true, force: true }));
-install();
+installPrivate(here);
 const { startPostgres } = await import("./postgres.ts");
 const postgres = await startPostgres();
 const comparison: Comparison = {
@@ -170,27 +170,6 @@ function sizesUpTo(most: number): number[] {
 }
 
 // Packages -------------------------------------------------------------------------------------------------------------
-
-/** `npm ci` in this folder, when what is there is not what the lock file says. No package's script runs. */
-function install(): void {
-  const stamp = join(here, "node_modules", ".compare-installed");
-  const wanted = createHash("sha256")
-    .update(readFileSync(join(here, "package-lock.json")))
-    .update(`${process.platform}-${process.arch}`)
-    .digest("hex");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
-  console.log("Installing what is compared (npm ci in bench/compare; once) …");
-  const npm = process.platform === "win32" ? "npm.cmd" : "npm";
-  // With this Node: an older one leaves optional packages out.
-  const PATH = [dirname(process.execPath), process.env["PATH"] ?? ""].join(delimiter);
-  execFileSync(npm, ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
-    cwd: here,
-    stdio: "inherit",
-    env: { ...process.env, PATH },
-    shell: process.platform === "win32",
-  });
-  writeFileSync(stamp, wanted);
-}
 
 function versionOf(name: SystemName): string {
   const packageName = systems[name];

@@ -7,6 +7,9 @@ import type { EntryKind, RunKind } from "../core/store.ts";
 
 export const RUN = { runnable: 0, running: 1, waiting: 2, retrying: 3, held: 4, completed: 5, failed: 6, cancelled: 7 } as const;
 
+/** Nothing that comes in changes the run any more. One that failed may be retried, and takes answers meanwhile. */
+export const isOver = (state: number): boolean => state === RUN.completed || state === RUN.cancelled;
+
 /** `retrying` is a waiting run that only its timer wakes: an answer that comes in must not cut a backoff short. */
 export const runStates: readonly RunState[] = ["runnable", "running", "waiting", "waiting", "held", "completed", "failed", "cancelled"];
 

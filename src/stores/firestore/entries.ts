@@ -1,20 +1,12 @@
+import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
-import type { SerializedError } from "../../core/errors.ts";
-import { ENTRY, RUN } from "../codes.ts";
+import { ENTRY, isOver, RUN } from "../codes.ts";
 import { RUNS } from "../counts.ts";
 import { type Bill, noBill } from "../money.ts";
 import { runOf } from "./keys.ts";
 import type { EntryRow, RunRow } from "./rows.ts";
 import type { Unit } from "./unit.ts";
 import { MAX_TEXT } from "./working-set.ts";
-
-/** A run in one of these states takes no answers any more. */
-export const isOver = (state: number): boolean => state === RUN.completed || state === RUN.cancelled;
-
-export interface Answer {
-  value: string | undefined;
-  error: SerializedError | undefined;
-}
 
 /**
  * Settles an open entry: its answer, the next number of the run, and the wake-up if the run waits. The caller has checked that the entry is open, that the run still takes answers, and counts requests itself. `bill`: what

@@ -1,3 +1,4 @@
+import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import type { ChainVersions, ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
@@ -6,7 +7,7 @@ import { RUNS } from "../counts.ts";
 import { toUsd } from "../money.ts";
 import { conflict } from "../run-errors.ts";
 import type { Data, Database } from "./database.ts";
-import { type Answer, settleEntry, settleParent } from "./entries.ts";
+import { settleEntry, settleParent } from "./entries.ts";
 import { unstorable } from "./errors.ts";
 import { chainKey, digest, entryNumber, isStorable, orderOf, runKey, runOf } from "./keys.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, rangeOf, reservedFor } from "./requests.ts";

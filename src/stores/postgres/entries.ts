@@ -1,17 +1,9 @@
+import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
-import type { SerializedError } from "../../core/errors.ts";
-import { ENTRY, RUN, runOf } from "../codes.ts";
+import { ENTRY, isOver, RUN, runOf } from "../codes.ts";
 import { type Bill, noBill } from "../money.ts";
 import { RUNS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
-
-/** A run in one of these states takes no answers any more. */
-export const isOver = (state: number): boolean => state === RUN.completed || state === RUN.cancelled;
-
-export interface Answer {
-  value: string | undefined;
-  error: SerializedError | undefined;
-}
 
 /** One row less names this answer; the last one takes it along. */
 export async function releaseAnswer(unit: Unit, answer: number | null): Promise<void> {

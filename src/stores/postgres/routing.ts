@@ -1,20 +1,17 @@
+import { type Answer, fateOf, type MemberOutcome, type MemberResult, triesOf } from "../answers.ts";
 import { errorText, openMembers } from "../batch-update.ts";
-import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
-import { atTier, isDirect } from "../../core/tiers.ts";
+import { atTier } from "../../core/tiers.ts";
 import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
 import { type Bill, billOf, noBill } from "../money.ts";
 import type { BatchRow } from "../records.ts";
 import { column } from "./arrays.ts";
 import { batchInHand } from "./batches.ts";
-import { type Answer, chargeEntry, chargeRun, isOver, settleEntry } from "./entries.ts";
+import { chargeEntry, chargeRun, settleEntry } from "./entries.ts";
 import { enqueue } from "./queue.ts";
 import { lockShared, passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
 import { REQUESTS, RUNS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
-
-type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
-type MemberResult = RequestResult | { type: "release"; availableAt: number };
 
 export async function settleRows(
   unit: Unit,
@@ -168,7 +165,7 @@ async function lockMembers(unit: Unit, numbers: readonly number[]): Promise<void
   );
 }
 
-function count(unit: Unit, batch: BatchRow, outcome: Outcome): void {
+function count(unit: Unit, batch: BatchRow, outcome: MemberOutcome): void {
   unit.batches.change(batch, { [outcome]: batch[outcome] + 1 });
 }
 
@@ -217,30 +214,23 @@ async function billDeparted(
 }
 
 /** Gives a member that is `batched` its result, and says how it is counted. */
-async function settleMember(unit: Unit, batch: BatchRow, entry: EntryRow, result: MemberResult, now: number): Promise<Outcome> {
+async function settleMember(unit: Unit, batch: BatchRow, entry: EntryRow, result: MemberResult, now: number): Promise<MemberOutcome> {
   const run = unit.run(runOf(entry.no));
   const bill = countAnswer(unit, batch, run.chain, result, now);
-  if (isOver(run.state)) return drop(unit, entry, run, bill, result.type === "succeeded" ? result.value : undefined, now);
-  if (result.type === "succeeded") return settle(unit, entry, run, bill, { value: result.value, error: undefined }, now);
-  if (result.type === "failed") return settle(unit, entry, run, bill, { value: undefined, error: result.error }, now);
-  const attempt = entry.attempt ?? 1;
-  const to = { lane: batch.lane, attempt: attempt + 1, groupSize: entry.group_size, dueAt: result.availableAt, now };
-  if (result.type === "release") return requeue(unit, entry, run, bill, { ...to, attempt });
-  if (result.type === "move") {
-    const lane = atTier(await unit.names.lane(batch.lane), result.tier);
-    const groupSize = isDirect(lane) ? null : (isolationSize(entry.failed_jobs, batch.request_count) ?? null);
-    unit.entries.change(entry, { tier_reason: result.reason });
-    return requeue(unit, entry, run, bill, { ...to, lane: await unit.names.laneNo(lane), groupSize });
-  }
-  if (attempt >= (entry.max_attempts ?? 1) || attempt > (result.retries ?? Infinity)) {
-    const { value } = result;
-    return settle(unit, entry, run, bill, { value, error: value === undefined ? result.error : undefined }, now);
-  }
-  if (result.jobFailed === true) unit.entries.change(entry, { failed_jobs: entry.failed_jobs + 1 });
-  return requeue(unit, entry, run, bill, { ...to, groupSize: isolationSize(entry.failed_jobs, batch.request_count) ?? null });
+  const fate = fateOf(result, run.state, () => triesOf(entry, batch));
+  if (fate.kind === "settle") return settle(unit, entry, run, bill, fate.answer, now);
+  if (fate.kind === "drop") return drop(unit, entry, run, bill, fate.value, now);
+  const { moved, failedJobs, ...to } = fate.to;
+  if (moved !== undefined) unit.entries.change(entry, { tier_reason: moved.reason });
+  if (failedJobs > entry.failed_jobs) unit.entries.change(entry, { failed_jobs: failedJobs });
+  const lane = moved === undefined ? batch.lane : await unit.names.laneNo(atTier(await unit.names.lane(batch.lane), moved.tier));
+  enqueue(unit, entry, { ...to, lane, now });
+  chargeEntry(unit, entry, bill);
+  chargeRun(unit, run, bill, 0);
+  return "requeued";
 }
 
-async function settle(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, answer: Answer, now: number): Promise<Outcome> {
+async function settle(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, answer: Answer, now: number): Promise<MemberOutcome> {
   const succeeded = answer.error === undefined;
   const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
   const stored = await settleEntry(unit, entry, run, state, answer, bill, entry.estimate ?? 0);
@@ -253,17 +243,8 @@ async function settle(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, answ
   return succeeded ? "succeeded" : "failed";
 }
 
-/** Back to a queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
-async function requeue(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, to: Parameters<typeof enqueue>[2]): Promise<Outcome> {
-  if (run.state === RUN.failed) return drop(unit, entry, run, bill, undefined, to.now);
-  enqueue(unit, entry, to);
-  chargeEntry(unit, entry, bill);
-  chargeRun(unit, run, bill, 0);
-  return "requeued";
-}
-
 /** Nobody takes the answer any more, but for those that share it. */
-async function drop(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, value: string | undefined, now: number): Promise<Outcome> {
+async function drop(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, value: string | undefined, now: number): Promise<MemberOutcome> {
   unit.entries.change(entry, { state: ENTRY.cancelled });
   unit.tallies.move(REQUESTS, ENTRY.batched, ENTRY.cancelled);
   chargeEntry(unit, entry, bill);

@@ -1,3 +1,4 @@
+import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import type { ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
@@ -7,7 +8,7 @@ import { toUsd } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
 import { Conflict } from "./errors.ts";
-import { type Answer, settleEntry, settleParent } from "./entries.ts";
+import { settleEntry, settleParent } from "./entries.ts";
 import type { TransactionNames } from "./names.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { portions } from "./portions.ts";

@@ -1,6 +1,6 @@
+import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
-import type { SerializedError } from "../../core/errors.ts";
-import { ENTRY, RUN, runOf } from "../codes.ts";
+import { ENTRY, isOver, RUN, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { type Bill, noBill } from "../money.ts";
 import { References } from "./references.ts";
@@ -12,14 +12,6 @@ export interface RunHead {
   state: number;
   seq: number;
   open: number;
-}
-
-/** A run in one of these states takes no answers any more. */
-export const isOver = (state: number): boolean => state === RUN.completed || state === RUN.cancelled;
-
-export interface Answer {
-  value: string | undefined;
-  error: SerializedError | undefined;
 }
 
 export function addAnswer(db: Database, { value, error }: Answer): number {

@@ -1,11 +1,11 @@
+import { type Answer, fateOf, type MemberOutcome, type MemberResult, triesOf } from "../answers.ts";
 import { openMembers } from "../batch-update.ts";
-import { isolationSize } from "../../core/isolation.ts";
 import type { RequestResult, SettleRow } from "../../core/store.ts";
-import { atTier, isDirect } from "../../core/tiers.ts";
+import { atTier } from "../../core/tiers.ts";
 import { batchInHand } from "./batches.ts";
-import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
+import { DEPARTED, ENTRY, parseRequestId, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
-import { type Answer, chargeRun, isOver, type RunHead, settleEntry } from "./entries.ts";
+import { chargeRun, type RunHead, settleEntry } from "./entries.ts";
 import { type Bill, billOf, noBill } from "../money.ts";
 import { enqueue } from "./queue.ts";
 import type { BatchRow } from "../records.ts";
@@ -34,9 +34,6 @@ interface Requeue {
   failed_jobs: number;
   group_size: number | null;
 }
-
-type Outcome = "succeeded" | "failed" | "requeued" | "cancelled";
-type MemberResult = RequestResult | { type: "release"; availableAt: number };
 
 /** The request if it is `batched` in this very batch with this very attempt. */
 function readMember(db: Database, batch: BatchRow, no: number, attempt: number): Member | undefined {
@@ -145,30 +142,24 @@ function chargeEntry(db: Database, no: number, { usd, standardUsd, unpriced }: B
 }
 
 /** Gives a member that is `batched` its result, and says how it is counted. */
-function settleMember(db: Database, batch: BatchRow, member: Member, result: MemberResult, now: number): Outcome {
+function settleMember(db: Database, batch: BatchRow, member: Member, result: MemberResult, now: number): MemberOutcome {
+  const { no, attempt, estimate } = member;
   const bill = countAnswer(db, batch, member.chain, result, now);
-  if (isOver(member.run.state)) return drop(db, member, bill, result.type === "succeeded" ? result.value : undefined, now);
-  if (result.type === "succeeded") return settle(db, member, bill, { value: result.value, error: undefined }, now);
-  if (result.type === "failed") return settle(db, member, bill, { value: undefined, error: result.error }, now);
-  const row = readRequeue(db, member.no);
-  const to = { lane: batch.lane, attempt: member.attempt + 1, groupSize: row.group_size, dueAt: result.availableAt, now };
-  if (result.type === "release") return requeue(db, batch.lane, member, row, bill, { ...to, attempt: member.attempt });
-  if (result.type === "move") {
-    const lane = atTier(db.names.lane(batch.lane), result.tier);
-    const groupSize = isDirect(lane) ? null : (isolationSize(row.failed_jobs, batch.request_count) ?? null);
-    db.sql(`UPDATE entries SET tier_reason = ? WHERE no = ?`).run(result.reason, member.no);
-    return requeue(db, batch.lane, member, row, bill, { ...to, lane: db.names.laneNo(lane), groupSize });
-  }
-  if (member.attempt >= row.max_attempts || member.attempt > (result.retries ?? Infinity)) {
-    const { value } = result;
-    return settle(db, member, bill, { value, error: value === undefined ? result.error : undefined }, now);
-  }
-  const failedJobs = row.failed_jobs + (result.jobFailed === true ? 1 : 0);
-  if (failedJobs > row.failed_jobs) db.sql(`UPDATE entries SET failed_jobs = ? WHERE no = ?`).run(failedJobs, member.no);
-  return requeue(db, batch.lane, member, row, bill, { ...to, groupSize: isolationSize(failedJobs, batch.request_count) ?? null });
+  const fate = fateOf(result, member.run.state, () => triesOf({ ...readRequeue(db, no), attempt }, batch));
+  if (fate.kind === "settle") return settle(db, member, bill, fate.answer, now);
+  if (fate.kind === "drop") return drop(db, member, bill, fate.value, now);
+  const row = readRequeue(db, no);
+  const { moved, failedJobs, ...to } = fate.to;
+  if (moved !== undefined) db.sql(`UPDATE entries SET tier_reason = ? WHERE no = ?`).run(moved.reason, no);
+  if (failedJobs > row.failed_jobs) db.sql(`UPDATE entries SET failed_jobs = ? WHERE no = ?`).run(failedJobs, no);
+  const lane = moved === undefined ? batch.lane : db.names.laneNo(atTier(db.names.lane(batch.lane), moved.tier));
+  enqueue(db, { ...row, no, state: ENTRY.batched, lane: batch.lane, estimate }, { ...to, lane, now });
+  chargeEntry(db, no, bill);
+  chargeRun(db, member.run.no, bill, 0);
+  return "requeued";
 }
 
-function settle(db: Database, member: Member, bill: Bill, answer: Answer, now: number): Outcome {
+function settle(db: Database, member: Member, bill: Bill, answer: Answer, now: number): MemberOutcome {
   const { no } = member;
   const succeeded = answer.error === undefined;
   const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
@@ -183,18 +174,8 @@ function settle(db: Database, member: Member, bill: Bill, answer: Answer, now: n
   return succeeded ? "succeeded" : "failed";
 }
 
-/** Back to a queue, unless the run has failed meanwhile: then it is asked again only if an operator lets the run go on. */
-function requeue(db: Database, lane: number, member: Member, row: Requeue, bill: Bill, to: Parameters<typeof enqueue>[2]): Outcome {
-  if (member.run.state === RUN.failed) return drop(db, member, bill, undefined, to.now);
-  const { no, estimate } = member;
-  enqueue(db, { ...row, no, state: ENTRY.batched, lane, estimate }, to);
-  chargeEntry(db, no, bill);
-  chargeRun(db, member.run.no, bill, 0);
-  return "requeued";
-}
-
 /** Nobody takes the answer any more, but for those that share it. */
-function drop(db: Database, member: Member, bill: Bill, value: string | undefined, now: number): Outcome {
+function drop(db: Database, member: Member, bill: Bill, value: string | undefined, now: number): MemberOutcome {
   const { no } = member;
   db.sql(`UPDATE entries SET state = 7 WHERE no = ?`).run(no);
   db.tallies.move(REQUESTS, ENTRY.batched, ENTRY.cancelled);

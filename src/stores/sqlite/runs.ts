@@ -1,10 +1,11 @@
+import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import type { ChainVersions, ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
 import { conflict } from "../run-errors.ts";
 import type { Database } from "./database.ts";
-import { type Answer, readHead, settleEntry, settleParent } from "./entries.ts";
+import { readHead, settleEntry, settleParent } from "./entries.ts";
 import { toUsd } from "../money.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, reservedFor } from "./requests.ts";
 import { RUNS } from "../counts.ts";

@@ -4,12 +4,14 @@
  * @module
  */
 import { onRequest, type HttpsFunction } from "firebase-functions/https";
-import { requiresRole, type Role } from "firebase-functions/options";
+import * as functionsOptions from "firebase-functions/options";
+import type { Role } from "firebase-functions/options";
 import { BUCKET_PICKER, defineInt, defineSecret, defineString, type Expression } from "firebase-functions/params";
 import { onSchedule } from "firebase-functions/scheduler";
 import { onObjectFinalized } from "firebase-functions/storage";
 import { onTaskDispatched } from "firebase-functions/tasks";
 import type { ServerResponse } from "node:http";
+import { GembatchError } from "../core/errors.ts";
 import type { GembatchFunctions } from "./functions.ts";
 import type { FunctionsOptions, Timing } from "./options.ts";
 import type { WorkTask } from "./task.ts";
@@ -73,7 +75,7 @@ export function defineFunctions(options: FunctionsOptions, timing: Timing, handl
     declareApis(functions.gembatchOutput, ["aiplatform", "storage", "eventarc"]);
   }
   if (options.webhook) functions.gembatchWebhook = defineWebhook(options, common, handlers);
-  if (options.declareRoles) for (const role of rolesOf(bucket !== undefined)) requiresRole(role);
+  if (options.declareRoles) declareRoles(bucket !== undefined);
   return { functions, regionOf: () => valueOf([gembatchWork.__endpoint.region].flat()[0]) || defaultRegion };
 }
 
@@ -178,6 +180,16 @@ function declareApis(fn: object, names: readonly string[]): void {
   const declaring = fn as { __requiredAPIs?: { api: string; reason: string }[] };
   const own = names.map((name) => ({ api: `${name}.googleapis.com`, reason: "Needed for gembatch's batch jobs." }));
   declaring.__requiredAPIs = [...(declaring.__requiredAPIs ?? []), ...own];
+}
+
+/** Since firebase-functions 7.3; everything else runs on 7.0. */
+function declareRoles(vertex: boolean): void {
+  const { requiresRole } = functionsOptions as Partial<typeof functionsOptions>;
+  if (requiresRole === undefined)
+    throw new GembatchError("invalid_option", "Option declareRoles needs firebase-functions 7.3 or later.", {
+      hint: "Update it: npm install firebase-functions@latest in the functions folder. Or grant the roles by hand: docs/firebase.md names them.",
+    });
+  for (const role of rolesOf(vertex)) requiresRole(role);
 }
 
 function rolesOf(vertex: boolean): Role[] {

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import type * as functionsOptions from "firebase-functions/options";
 import { Codebases, type Manifest } from "./codebase.ts";
 
 let codebases: Codebases;
@@ -143,4 +144,24 @@ it("an ES module codebase, with the instance made by a function, deploys the sam
   });
   expect(Object.keys(manifest.endpoints).toSorted()).toEqual(["gembatchSweep", "gembatchWork"]);
   expect(manifest.endpoints["gembatchWork"]).toMatchObject({ region: ["us-east1"] });
+});
+
+describe("an older firebase-functions, which cannot declare roles", () => {
+  it("does everything else, and says what declareRoles needs", async () => {
+    vi.doMock("firebase-functions/options", async (load) => {
+      const { requiresRole: _since73, ...older } = await load<typeof functionsOptions>();
+      return { ...older, requiresRole: undefined };
+    });
+    vi.resetModules();
+    try {
+      const { gembatchFunctions } = await import("../../src/firebase.ts");
+      const { Gembatch } = await import("../../src/index.ts");
+      const gembatch = new Gembatch({ store: "sqlite::memory:", autoWorker: false });
+      expect(Object.keys(gembatchFunctions(gembatch, { bucket: true }))).toContain("gembatchOutput");
+      expect(() => gembatchFunctions(gembatch, { declareRoles: true })).toThrow(/declareRoles needs firebase-functions 7\.3/);
+    } finally {
+      vi.doUnmock("firebase-functions/options");
+      vi.resetModules();
+    }
+  });
 });

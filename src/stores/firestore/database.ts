@@ -5,7 +5,7 @@ import { inDoubt } from "../store-errors.ts";
 import type { DocumentReference, Query, QueryDocumentSnapshot, Transaction } from "@google-cloud/firestore";
 import { Patience, pause } from "../patience.ts";
 import type { Client } from "./client.ts";
-import { Conflict, isConflict, isRefused, isTransient, storeError, TimedOut } from "./errors.ts";
+import { Conflict, isClosed, isConflict, isRefused, isTransient, storeError, TimedOut } from "./errors.ts";
 import { Births } from "./keys.ts";
 import type { Settings } from "./options.ts";
 import type { Operations, QueryShape } from "./shapes.ts";
@@ -98,6 +98,7 @@ export class Database {
           return await this.#try(work, attempt);
         } catch (thrown) {
           attempt.abandoned = true;
+          if (attempt.committing && isClosed(thrown)) throw inDoubt(place, thrown);
           if (isConflict(thrown)) {
             conflicts += 1;
             if (lockPatience.over) throw storeError(thrown, place);

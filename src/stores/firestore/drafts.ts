@@ -19,9 +19,9 @@ interface Draft {
 const DRAFTS = 300;
 const DRAFT_BYTES = 2_500_000;
 
-/** Writes the drafts of a turn in hand. Returns the entries whose payloads are there now. */
-export async function stageTurn(database: Database, worker: string, turn: TurnCommit): Promise<Set<string>> {
-  const staged = new Set<string>();
+/** Writes the drafts of a turn in hand. Returns the entries whose payloads are there now, with the names of these. */
+export async function stageTurn(database: Database, worker: string, turn: TurnCommit): Promise<Map<string, ReadonlySet<string>>> {
+  const staged = new Map<string, ReadonlySet<string>>();
   for (const part of portionsOf(turn)) {
     const keys = await database.write(async (unit) => {
       const id = digest(turn.run);
@@ -33,10 +33,10 @@ export async function stageTurn(database: Database, worker: string, turn: TurnCo
         if (no < run.entries) return [];
         const key = entryKey(run.no, no);
         unit.drafts.set(key, texts);
-        return [key];
+        return [[key, new Set(Object.keys(texts))] as const];
       });
     });
-    for (const key of keys) staged.add(key);
+    for (const [key, names] of keys) staged.set(key, names);
   }
   return staged;
 }

@@ -1,3 +1,4 @@
+import type { SerializedError } from "../../core/errors.ts";
 import type { Answer } from "../answers.ts";
 import { errorText } from "../batch-update.ts";
 import { ENTRY, isOver, RUN } from "../codes.ts";
@@ -6,7 +7,7 @@ import { type Bill, noBill } from "../money.ts";
 import { runOf } from "./keys.ts";
 import type { EntryRow, RunRow } from "./rows.ts";
 import type { Unit } from "./unit.ts";
-import { MAX_TEXT } from "./working-set.ts";
+import { MAX_TEXT, textBytes } from "./working-set.ts";
 
 /**
  * Settles an open entry: its answer, the next number of the run, and the wake-up if the run waits. The caller has checked that the entry is open, that the run still takes answers, and counts requests itself. `bill`: what
@@ -22,7 +23,7 @@ export function settleEntry(
   released = 0,
 ): void {
   unit.entries.change(entry, { state, seq: run.seq + 1 });
-  unit.entries.setTexts(entry, { value: answer.value ?? null, error: errorText(answer.error) });
+  unit.entries.setTexts(entry, { value: answer.value ?? null, error: errorText(shortened(answer.error)) });
   chargeEntry(unit, entry, bill);
   unit.runs.change(run, { seq: run.seq + 1, open: run.open - 1 });
   if (run.state === RUN.waiting) {
@@ -32,12 +33,22 @@ export function settleEntry(
   chargeRun(unit, run, bill, released);
 }
 
+/** Bytes of an error: beside `MAX_TEXT` of payloads a document has room for some 48 KB. */
+const MAX_ERROR = 16_000;
+
+/** An error that fits beside everything else. */
+export function shortened(error: SerializedError | undefined): SerializedError | undefined {
+  if (error === undefined || Buffer.byteLength(JSON.stringify(error)) <= MAX_ERROR) return error;
+  const { code, name, message, retryable } = error;
+  return { code, name, message: `${message.slice(0, MAX_ERROR / 8)} … (${message.length} characters)`, retryable };
+}
+
 /** What of an answer can be stored with the entry: one that is too long for a document becomes an error, for it would be too long for ever. */
 export function fitting(entry: EntryRow, answer: Answer): Answer {
   if (answer.value === undefined) return answer;
   const { value: _before, ...others } = entry.sizes;
   const bytes = Buffer.byteLength(answer.value);
-  const room = MAX_TEXT - Object.values(others).reduce((sum, size) => sum + size, 0);
+  const room = MAX_TEXT - textBytes(others);
   if (bytes <= room) return answer;
   const hint = "Set option payloads with a threshold of 262144: longer answers then lie in Cloud Storage.";
   const message = `The answer has ${bytes} bytes; beside its prompt a document of Firestore has room for ${room}. ${hint}`;

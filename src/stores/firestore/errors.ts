@@ -30,11 +30,12 @@ const codeOf = (thrown: unknown): number | undefined => {
 export function isConflict(thrown: unknown): boolean {
   if (thrown instanceof Conflict) return true;
   const code = codeOf(thrown);
-  return (
-    code === ABORTED ||
-    code === ALREADY_EXISTS ||
-    (code === INVALID_ARGUMENT && /transaction (?:has )?(?:expired|is invalid|closed)/i.test(textOf(thrown)))
-  );
+  return code === ABORTED || code === ALREADY_EXISTS || isClosed(thrown);
+}
+
+/** The transaction is over: it was idle for too long, or it is done. The client sends a commit again by itself when the connection breaks, and then this is the answer to one that was done. */
+export function isClosed(thrown: unknown): boolean {
+  return codeOf(thrown) === INVALID_ARGUMENT && /transaction (?:has )?(?:expired|is invalid|closed)/i.test(textOf(thrown));
 }
 
 /** The same call may go through later. Whether it was done although it failed is not said. */

@@ -7,7 +7,7 @@ import { digest, entryKey } from "./keys.ts";
 import { forgetHistory } from "./history.ts";
 import { askAgain, rangeOf } from "./requests.ts";
 import { type RunRow, specs } from "./rows.ts";
-import { byRunAge, endRun, runAt, setOutcome } from "./runs.ts";
+import { byRunAge, endRun, MAX_VALUES, partsOf, runAt, setOutcome } from "./runs.ts";
 import type { Unit } from "./unit.ts";
 import { expandRow } from "./working-set.ts";
 
@@ -38,8 +38,9 @@ export async function withStarted(database: Database, ids: readonly string[]): P
   let level = found.flatMap((item) => (item === undefined ? [] : [expandRow(specs.runs, item.data["d"] as Data)]));
   for (let depth = 0; level.length > 0 && depth < MAX_DEPTH; depth += 1) {
     const next: RunRow[] = [];
-    for (const run of level) {
-      const started = await database.find({ from: "runs", where: [["starter", "==", run.no]], order: [["order", "desc"]] });
+    for (const part of partsOf(level, MAX_VALUES)) {
+      const starters = part.map(({ no }) => no);
+      const started = await database.find({ from: "runs", where: [["starter", "in", starters]], order: [["order", "desc"]] });
       next.push(...started.map(({ data }) => expandRow(specs.runs, data["d"] as Data)));
     }
     level = next.filter(({ id }) => !all.has(id)).toSorted(byRunAge);
@@ -77,7 +78,7 @@ async function goOn(unit: Unit, run: RunRow, now: number): Promise<void> {
   const under = entries.filter((row) => row.state === ENTRY.batched && row.deadline_at !== null && row.check_at === null);
   const reopened = closed.filter((row) => row.seq !== null).length;
   unit.tallies.move(RUNS, run.state, RUN.runnable);
-  unit.runs.change(run, { state: RUN.runnable, attempts: 0, ended_at: null, open: run.open + reopened });
+  unit.runs.change(run, { state: RUN.runnable, attempts: 0, ended_at: null, dropping: 0, open: run.open + reopened });
   for (const row of closed) await askAgain(unit, run, row, now);
   for (const row of under) unit.entries.change(row, { check_at: now });
 }
@@ -104,6 +105,7 @@ async function startAfresh(unit: Unit, run: RunRow, isHandler: boolean, now: num
     cancel: 0,
     code: "",
     ended_at: null,
+    dropping: 0,
     pruned: 0,
     reserved: 0,
   });

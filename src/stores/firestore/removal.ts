@@ -110,6 +110,8 @@ class Removal {
         () => true,
       );
       for (const item of departed) unit.departed.remove(item.no);
+      // It goes with the last of them, in a later call.
+      if (departed.found >= DELETES) return false;
       unit.batches.remove(no);
       unit.tallies.move(BATCHES, row.state, undefined);
       return true;

@@ -117,13 +117,17 @@ const isOpen = ({ state }: EntryRow): boolean =>
 
 /**
  * Withdraws what a run that ended still had open: queued requests are cancelled, batched ones are ignored when they return. Sleeps of a
- * failed run ring on, because an operator may let it go on; those of any other are silenced.
+ * failed run ring on, because an operator may let it go on; those of any other are silenced. What is more than a transaction takes is withdrawn right after it.
  */
 export async function dropOpenEntries(unit: Unit, run: RunRow, failed: boolean, now: number): Promise<void> {
-  const rows = await unit.entries.select({ where: rangeOf(run.no) }, (row) => isOpen(row) && row.no.startsWith(run.no));
+  const changes = (row: EntryRow): boolean =>
+    row.check_at !== null || (isOpen(row) && row.state !== ENTRY.batched && (row.state !== ENTRY.sleeping || !failed));
+  const rows = await unit.entries.select({ where: rangeOf(run.no) }, (row) => isOpen(row) && changes(row) && row.no.startsWith(run.no));
+  const some = rows.slice(0, unit.told.withdraw(rows.length));
+  unit.runs.change(run, { dropping: some.length < rows.length ? 1 : 0 });
   const left: { no: string; shared: string }[] = [];
   let released = 0;
-  for (const row of rows) {
+  for (const row of some) {
     if (row.check_at !== null) unit.entries.change(row, { check_at: null });
     if (row.state === ENTRY.batched) continue;
     if (row.state === ENTRY.sleeping) {

@@ -1,7 +1,7 @@
 import { type Answer, fateOf, type MemberOutcome, type MemberResult, triesOf } from "../answers.ts";
 import { openMembers } from "../batch-update.ts";
 import type { SettleRow } from "../../core/store.ts";
-import { atTier } from "../../core/tiers.ts";
+import { atTier, isDirect } from "../../core/tiers.ts";
 import { DEPARTED, ENTRY } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import { type Bill, billOf, noBill } from "../money.ts";
@@ -12,6 +12,7 @@ import { enqueue } from "./queue.ts";
 import { batchKey, type BatchRow, departedKey, type EntryRow, type RunRow } from "./rows.ts";
 import { loadShares, passOn, shareAnswer } from "./shared.ts";
 import type { Unit } from "./unit.ts";
+import { MAX_TEXT } from "./working-set.ts";
 
 export interface SettleParams {
   batch: string;
@@ -26,7 +27,9 @@ export interface Settled {
   settled: number;
   duplicate: number;
   unknown: number;
-  /** Rows of the call that are done, those of earlier transactions included. */
+  /** Rows of the call that were passed over, because an earlier call had settled them before it broke off. */
+  before: number;
+  /** Rows of the call that are done, those of earlier transactions included: where the next one goes on. */
   done: number;
 }
 
@@ -35,27 +38,23 @@ export const SETTLE_CHUNK = 200;
 const SETTLE_BYTES = 2_000_000;
 
 /**
- * Settles the next of these rows. Only the last part moves the cursor; one before it notes in the batch how many rows behind the cursor are done (`ahead`). Output never changes, so whoever reads it again from
- * the cursor comes to the same rows in the same order: the first `ahead` of them are passed over, and nothing is lost or counted twice.
+ * Settles the next of these rows, from the row `from` on; the first part of a call does not know where that is. Only the last part moves the cursor; one before it notes in the batch how many rows behind the cursor
+ * are done (`ahead`). A job's output never changes, so whoever reads it again from the cursor comes to the same rows in the same order: the first `ahead` of them are passed over, and nothing is lost or counted
+ * twice. Answers of direct calls come in any order, and from several calls at once: there a row that comes again is a duplicate.
  */
-export async function settleRows(unit: Unit, params: SettleParams, chunk: number): Promise<Settled | undefined> {
-  await prefetch(
-    unit,
-    params.batch,
-    params.rows.slice(0, chunk).map(({ id }) => id),
-  );
+export async function settleRows(unit: Unit, params: SettleParams, chunk: number, from?: number): Promise<Settled | undefined> {
+  const idsFrom = (first: number): string[] => params.rows.slice(first, first + chunk).map(({ id }) => id);
+  // The guess is right but for a call after one that broke.
+  await prefetch(unit, params.batch, idsFrom(from ?? 0));
   const batch = await batchInHand(unit, params.batch, params.epoch);
   if (batch === undefined) return undefined;
-  const from = Math.min(batch.ahead, params.rows.length);
-  const rows = portion(unit, params.rows.slice(from, from + chunk));
-  const done = from + rows.length;
+  const isOrdered = !isDirect(laneOf(batch.lane));
+  const begin = from ?? (isOrdered ? Math.min(batch.ahead, params.rows.length) : 0);
+  if (begin !== (from ?? 0)) await prefetch(unit, params.batch, idsFrom(begin));
+  const rows = portion(unit, params.rows.slice(begin, begin + chunk));
+  const done = begin + rows.length;
   const isLast = done >= params.rows.length;
-  const result: Settled = { settled: 0, duplicate: 0, unknown: isLast ? params.unknown : 0, done };
-  await prefetch(
-    unit,
-    params.batch,
-    rows.map(({ id }) => id),
-  );
+  const result: Settled = { settled: 0, duplicate: 0, unknown: isLast ? params.unknown : 0, before: from === undefined ? begin : 0, done };
   await unit.load({ departed: rows.flatMap((row) => (isMember(unit, batch, row) ? [] : [departedKey(batch.no, row.id, row.attempt)])) });
   for (const row of rows) {
     const entry = isEntryKey(row.id) ? unit.entries.peek(row.id) : undefined;
@@ -73,7 +72,7 @@ export async function settleRows(unit: Unit, params: SettleParams, chunk: number
     duplicate: batch.duplicate + result.duplicate,
     unknown: batch.unknown + result.unknown,
     cursor: isLast ? params.cursor : batch.cursor,
-    ahead: isLast ? Math.max(0, batch.ahead - params.rows.length) : done,
+    ...(isOrdered && { ahead: isLast ? Math.max(0, batch.ahead - params.rows.length) : done }),
   });
   return result;
 }
@@ -200,7 +199,8 @@ async function drop(unit: Unit, entry: EntryRow, run: RunRow, bill: Bill, value:
   chargeRun(unit, run, bill, entry.estimate ?? 0);
   clearCheck(unit, entry);
   if (entry.shared !== null) {
-    if (value !== undefined) await shareAnswer(unit, entry.shared, entry.no, value, now);
+    // What is too long to be kept is asked for again by the next in line, who gets the reason.
+    if (value !== undefined && Buffer.byteLength(value) <= MAX_TEXT) await shareAnswer(unit, entry.shared, entry.no, value, now);
     else await passOn(unit, entry.shared, entry.no, now);
   }
   return "cancelled";

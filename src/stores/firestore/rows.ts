@@ -43,6 +43,8 @@ export interface RunRow {
   starter: string | null;
   /** Further entries that wait for it, each as `<entry> <round>`. */
   waiters: string[];
+  /** 1: it has ended, and some of its open requests are not withdrawn yet. */
+  dropping: number;
   ended_at: number | null;
   error_code: string | null;
   /** A reference to a payload elsewhere, if that is its output. */
@@ -164,7 +166,20 @@ export const specs = {
   runs: {
     collection: "runs",
     blank: {
-      ...{ cancel: 0, pruned: 0, epoch: 0, round: 0, worker: null, seq: 0, open: 0, entries: 0, attempts: 0, priority: 0, code: "" },
+      ...{
+        cancel: 0,
+        dropping: 0,
+        pruned: 0,
+        epoch: 0,
+        round: 0,
+        worker: null,
+        seq: 0,
+        open: 0,
+        entries: 0,
+        attempts: 0,
+        priority: 0,
+        code: "",
+      },
       ...{ usd: 0, standard_usd: 0, unpriced: 0, reserved: 0, deadline_at: null, retry_at: null, parent: null, parent_round: 0 },
       ...{ starter: null, ended_at: null, error_code: null, reference: null },
     },
@@ -177,7 +192,7 @@ export const specs = {
       worker: orAbsent(row.worker),
       retry_at: row.state === RUN.retrying ? orAbsent(row.retry_at) : undefined,
       starter: orAbsent(row.starter),
-      telling: row.ended_at !== null && row.waiters.length > 0 ? true : undefined,
+      telling: row.ended_at !== null && (row.waiters.length > 0 || row.dropping === 1) ? true : undefined,
       trouble: row.state === RUN.held || row.state === RUN.failed ? row.state : undefined,
       ended: row.ended_at === null ? undefined : row.pruned === 1 ? "bare" : "whole",
       ended_at: orAbsent(row.ended_at),

@@ -7,7 +7,7 @@ import { RUNS } from "../counts.ts";
 import { toUsd } from "../money.ts";
 import { conflict } from "../run-errors.ts";
 import type { Data, Database } from "./database.ts";
-import { settleEntry, settleParent } from "./entries.ts";
+import { settleEntry, settleParent, shortened } from "./entries.ts";
 import { unstorable } from "./errors.ts";
 import { chainKey, digest, entryNumber, isStorable, orderOf, runKey, runOf } from "./keys.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, rangeOf, reservedFor } from "./requests.ts";
@@ -83,6 +83,7 @@ export async function startRun(unit: Unit, now: number, run: NewRun, parent: Par
         unpriced: 0,
         retry_at: null,
         waiters: [],
+        dropping: 0,
         ended_at: null,
         error_code: null,
         reference: null,
@@ -142,7 +143,7 @@ export async function findEntry(unit: Unit, { run: id, key }: { run: string; key
 }
 
 export function setOutcome(unit: Unit, run: RunRow, { output, error }: { output: string | null; error: SerializedError | null }): void {
-  unit.runs.setTexts(run, { output, error: errorText(error ?? undefined) });
+  unit.runs.setTexts(run, { output, error: errorText(shortened(error ?? undefined)) });
   unit.runs.change(run, { error_code: error?.code ?? null });
 }
 
@@ -167,15 +168,17 @@ async function tellWaiters(unit: Unit, run: RunRow, answer: Answer): Promise<voi
   unit.runs.change(run, { waiters: run.waiters.slice(some.length) });
 }
 
-/** Runs that ended and have not told everybody. */
+/** Runs that ended, and have not told everybody or withdrawn everything. */
 export async function findTelling(database: Database): Promise<string[]> {
   return (await database.find({ from: "runs", where: [["telling", "==", true]], fields: ["telling"] })).map(({ id }) => id);
 }
 
-export async function tellMore(unit: Unit, document: string): Promise<void> {
+export async function tellMore(unit: Unit, document: string, now: number): Promise<void> {
   await unit.runs.load([document], ["output", "error"]);
   const run = unit.runs.at(document);
-  if (run !== undefined && run.ended_at !== null) await tellWaiters(unit, run, outcomeOf(unit, run));
+  if (run === undefined || run.ended_at === null) return;
+  if (run.dropping === 1) await dropOpenEntries(unit, run, run.state === RUN.failed, now);
+  await tellWaiters(unit, run, outcomeOf(unit, run));
 }
 
 /** What became of a run whose payloads were read. */

@@ -11,7 +11,7 @@ import { runOf, digest } from "./keys.ts";
 import { byAge } from "./queue.ts";
 import type { Database } from "./database.ts";
 import type { EntryRow, RunRow, SharedRow } from "./rows.ts";
-import type { Unit } from "./unit.ts";
+import { COPIES, type Unit } from "./unit.ts";
 
 /** What a request does about its key: it is asked for all, waits for the one that is, or has its answer at once. */
 export type Share = { role: "leads" } | { role: "follows" } | { role: "settles"; value: string };
@@ -72,7 +72,8 @@ export async function shareAnswer(unit: Unit, shared: string, leader: string, va
 
 /** Gives the answer to the next of those who wait for it, as many as one transaction takes. The others get theirs right after it. */
 async function tellFollowers(unit: Unit, row: SharedRow, value: string): Promise<void> {
-  const waiting = await followers(unit, row.no);
+  // One more than a transaction tells: that somebody is left is all there is to know of the others.
+  const waiting = await followers(unit, row.no, COPIES + 1);
   const some = waiting.slice(0, unit.told.take(waiting.length, Buffer.byteLength(value)));
   await unit.load({ runs: some.map(({ no }) => runOf(no)) });
   for (const entry of some) settleFollower(unit, entry, unit.run(runOf(entry.no)), value);
@@ -116,10 +117,10 @@ export async function passOn(unit: Unit, shared: string, leader: string, now: nu
   unit.runs.change(run, { reserved: run.reserved + (next.estimate ?? 0) });
 }
 
-/** Requests that wait for this key, the one that has waited longest first. */
-async function followers(unit: Unit, shared: string): Promise<EntryRow[]> {
+/** Requests that wait for this key, the one that has waited longest first; with `limit`, any so many of them. */
+async function followers(unit: Unit, shared: string, limit?: number): Promise<EntryRow[]> {
   const rows = await unit.entries.select(
-    { where: [["follows", "==", shared]] },
+    { where: [["follows", "==", shared]], ...(limit === undefined ? {} : { limit }) },
     (row) => row.state === ENTRY.following && row.shared === shared,
   );
   return rows.toSorted(byAge);

@@ -155,6 +155,7 @@ export class FirestoreStore implements Store {
     const dead = await findDead(this.#db, worker, leaseNow, this.#settings.isProcessAlive ?? processExists);
     // Each by itself: what one of them held may be much.
     for (const { no, lease_until: leaseUntil } of dead) await giveUp(this.#db, no, now, { leaseUntil, maxAttempts });
+    await this.#told(undefined, now);
     const held = await heldRoles(this.#db, workerKey(worker.id));
     const roles =
       held.length === 0 && params.roles.every(({ exclusive }) => !exclusive)
@@ -163,8 +164,9 @@ export class FirestoreStore implements Store {
     return { roles, ...(this.#settings.serverTime ? { time: leaseNow } : {}) };
   }
 
-  leave(params: StoreParams<"leave">): Promise<void> {
-    return giveUp(this.#db, workerKey(params.worker), params.now, undefined);
+  async leave({ worker, now }: StoreParams<"leave">): Promise<void> {
+    await giveUp(this.#db, workerKey(worker), now, undefined);
+    await this.#told(undefined, now);
   }
 
   // Runs
@@ -212,12 +214,13 @@ export class FirestoreStore implements Store {
     };
     return this.#told(
       await this.#inParts(turns, weightOfTurn, async (unit, part) => commitTurns(unit, { worker, now, turns: part }), alone),
+      now,
     );
   }
 
   async fireTimers({ now, limit }: StoreParams<"fireTimers">): Promise<number> {
     // Whoever was left untold by a process that died is told here.
-    await this.#tellAll();
+    await this.#tellAll(now);
     const due = await findTimers(this.#db, now, Math.min(limit, WRITES / 2));
     if (due.sleeps.length + due.retries.length === 0) return 0;
     return this.#write(async (unit) => fireTimers(unit, now, due));
@@ -319,32 +322,29 @@ export class FirestoreStore implements Store {
 
   async settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
     const total = { settled: 0, duplicate: 0, unknown: 0 };
-    let done = 0;
-    for (let first = true; first || done < params.rows.length; first = false) {
-      const part = await this.#write(async (unit) => settleRows(unit, params, SETTLE_CHUNK));
+    let from: number | undefined;
+    do {
+      const part = await this.#write(async (unit) => settleRows(unit, params, SETTLE_CHUNK, from));
       if (part === undefined) return undefined;
-      // Those that an earlier, broken call has settled are settled, too.
-      const before =
-        part.done - part.settled - part.duplicate - part.unknown - done + (part.done >= params.rows.length ? params.unknown : 0);
-      total.settled += part.settled + Math.max(0, first ? before : 0);
+      total.settled += part.before + part.settled;
       total.duplicate += part.duplicate;
       total.unknown += part.unknown;
-      done = part.done;
-    }
-    return this.#told(total);
+      from = part.done;
+    } while (from < params.rows.length);
+    return this.#told(total, params.now);
   }
 
-  /** Tells those whom one transaction did not: of shared answers, and of the ends of runs. */
-  async #tellAll(): Promise<void> {
+  /** Does what was too much for one transaction: tells of shared answers and of the ends of runs, and withdraws what these had open. */
+  async #tellAll(now: number): Promise<void> {
     do {
       this.#db.pending = false;
       for (const share of await findPending(this.#db)) await this.#write(async (unit) => handOut(unit, share));
-      for (const run of await findTelling(this.#db)) await this.#write(async (unit) => tellMore(unit, run));
+      for (const run of await findTelling(this.#db)) await this.#write(async (unit) => tellMore(unit, run, now));
     } while (this.#db.pending);
   }
 
-  async #told<T>(result: T): Promise<T> {
-    if (this.#db.pending) await this.#tellAll();
+  async #told<T>(result: T, now: number): Promise<T> {
+    if (this.#db.pending) await this.#tellAll(now);
     return result;
   }
 
@@ -396,14 +396,20 @@ export class FirestoreStore implements Store {
   }
 
   async cancelRuns({ now, ids, tree = false }: StoreParams<"cancelRuns">): Promise<string[]> {
-    const all = tree ? await withStarted(this.#db, ids) : ids;
-    return this.#told(
-      await this.#inParts(
-        all,
+    const looked = new Set<string>();
+    const changed: string[] = [];
+    // A turn that was committed meanwhile may have started more. A cancelled run lands no starts any more, so this comes to an end.
+    for (let next = tree ? await withStarted(this.#db, ids) : ids; next.length > 0;) {
+      const part = await this.#inParts(
+        next,
         () => 10,
-        async (unit, part) => cancelRuns(unit, { now, ids: part }),
-      ),
-    );
+        async (unit, some) => cancelRuns(unit, { now, ids: some }),
+      );
+      changed.push(...part);
+      for (const id of next) looked.add(id);
+      next = tree ? (await withStarted(this.#db, ids)).filter((id) => !looked.has(id)) : [];
+    }
+    return this.#told(changed, now);
   }
 
   retryRuns({ now, ids, afresh = false }: StoreParams<"retryRuns">): Promise<string[]> {

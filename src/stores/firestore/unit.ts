@@ -22,15 +22,27 @@ export class TooMuch extends Error {
 }
 
 /** Copies of one answer that a transaction makes, and bytes of them. */
-const COPIES = 100;
+export const COPIES = 100;
 const COPIED_BYTES = 1_000_000;
 
-/** How many of those who wait for the same answer a transaction has told. */
+/** Open requests that a transaction withdraws when runs end. */
+const WITHDRAWN = 1_000;
+
+/** What a transaction has done of what may be too much for one: the next ones go on. */
 class Told {
   #answers = 0;
   #bytes = 0;
-  /** Somebody still waits: the next transaction goes on. */
+  #withdrawn = 0;
+  /** Somebody still waits, or something is still open. */
   pending = false;
+
+  /** How many of these requests may be withdrawn now. */
+  withdraw(open: number): number {
+    const taken = Math.min(open, WITHDRAWN - this.#withdrawn);
+    this.#withdrawn += taken;
+    if (taken < open) this.pending = true;
+    return taken;
+  }
 
   /** How many of these may be told now. The first one always may. */
   take(waiting: number, bytes: number): number {

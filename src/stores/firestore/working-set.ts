@@ -21,6 +21,8 @@ interface Item<R> {
 
 /** What the payloads of one document may have together, so that it stays under 1 MiB with its row and the names of its fields. */
 export const MAX_TEXT = 1_000_000;
+/** One run that waits for the end of another, in that one's document. */
+const WAITER_BYTES = 48;
 
 /** What a document without its payloads adds to a commit, entries of indexes included. */
 const ROW_BYTES = 1_000;
@@ -35,8 +37,8 @@ export class WorkingSet<R extends { no: string }> {
   /** By document; `undefined`: it is not there. */
   readonly #items = new Map<string, Item<R> | undefined>();
   readonly #removed = new Set<string>();
-  /** New rows whose payloads lie in their documents already (`drafts.ts`). */
-  staged: ReadonlySet<string> = new Set();
+  /** New rows with the names of payloads that lie in their documents already (`drafts.ts`). */
+  staged: ReadonlyMap<string, ReadonlySet<string>> = new Map();
   /** Documents with payloads only: drafts of a turn that was never committed, or not yet. */
   readonly #drafts = new Set<string>();
 
@@ -181,20 +183,18 @@ export class WorkingSet<R extends { no: string }> {
       this.#checkSize(item.row);
       writes += 1;
       bytes += ROW_BYTES;
-      if (item.stored === undefined && this.staged.has(item.row.no)) {
-        this.#transaction.set(ref, { ...present(fields), d }, { merge: true });
-        continue;
-      }
-      bytes += Object.values(item.newTexts).reduce((sum, text) => sum + (text === null ? 0 : Buffer.byteLength(text)), 0);
+      const draft = item.stored === undefined ? this.staged.get(item.row.no) : undefined;
+      const texts = Object.entries(item.newTexts).filter(([name]) => draft?.has(name) !== true);
+      bytes += texts.reduce((sum, [, text]) => sum + (text === null ? 0 : Buffer.byteLength(text)), 0);
       if (item.stored === undefined) {
-        const t = Object.fromEntries(Object.entries(item.newTexts).filter(([, text]) => text !== null));
-        this.#transaction.set(ref, { ...present(fields), d, ...(Object.keys(t).length > 0 && { t }) });
+        const t = Object.fromEntries(texts.filter(([, text]) => text !== null));
+        this.#transaction.set(ref, { ...present(fields), d, ...(Object.keys(t).length > 0 && { t }) }, { merge: draft !== undefined });
       } else {
         const changes: Data = { d };
         for (const [name, value] of Object.entries(fields)) {
           if (item.stored[name] !== value) changes[name] = value ?? values.delete();
         }
-        for (const [name, text] of Object.entries(item.newTexts)) changes[`t.${name}`] = text ?? values.delete();
+        for (const [name, text] of texts) changes[`t.${name}`] = text ?? values.delete();
         this.#transaction.update(ref, changes);
       }
     }
@@ -202,9 +202,9 @@ export class WorkingSet<R extends { no: string }> {
   }
 
   #checkSize(row: R): void {
-    const { sizes } = row as { sizes?: Record<string, number> };
+    const { sizes, waiters = [] } = row as { sizes?: Record<string, number>; waiters?: readonly string[] };
     if (sizes === undefined) return;
-    const bytes = Object.values(sizes).reduce((sum, size) => sum + size, 0);
+    const bytes = textBytes(sizes) + WAITER_BYTES * waiters.length;
     if (bytes > MAX_TEXT) throw tooLarge(`The ${Object.keys(sizes).join(" and ")} of one of the ${this.#spec.collection}`, bytes, MAX_TEXT);
   }
 
@@ -236,6 +236,11 @@ export class WorkingSet<R extends { no: string }> {
       Object.entries(row).filter(([name, value]) => !(name in blank && blank[name as keyof R] === value) && !isEmpty(value)),
     );
   }
+}
+
+/** Bytes of payloads; errors, which are short, have the room that a document leaves beside `MAX_TEXT`. */
+export function textBytes({ error: _small, ...sizes }: Readonly<Record<string, number>>): number {
+  return Object.values(sizes).reduce((sum, size) => sum + size, 0);
 }
 
 /** The row of a document. */

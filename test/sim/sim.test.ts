@@ -84,7 +84,7 @@ describe("the whole system in virtual time", { timeout: 120_000 }, () => {
       },
       undefined,
       {
-        every: everyNth(40),
+        every: everyNth(40, 10),
         answer: (prompt, _row, { method }) => {
           if (method === "embedContent") return { response: { embedding: { values: [prompt.length, 1, 0] } } };
           return prompt.includes("[refused]") ? { error: { code: 3, message: "refused" } } : answerTo(prompt);

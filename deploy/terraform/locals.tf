@@ -18,6 +18,8 @@ locals {
   project_roles = toset(concat(
     local.facts.roles.project,
     local.is_vertex ? local.facts.roles.vertexProject : [],
+    # gembatchOutput; without it, the role does nothing.
+    local.is_vertex ? local.facts.roles.eventsProject : [],
     local.has_dataset ? local.facts.roles.datasetProject : [],
   ))
 

@@ -1,5 +1,5 @@
 /** `gembatch doctor` over the same emulation: all is well after `init` and a deploy, and each thing that is broken is found and says how to mend it. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -133,12 +133,67 @@ describe("gembatch doctor", () => {
     const mends = Object.fromEntries(failing(out).map(({ id, mend }) => [id, mend]));
     expect(mends).toMatchObject({
       packages: "npm install --prefix functions firebase-admin @google-cloud/storage",
-      exports: "npx gembatch init --project demo-project",
-      env: "npx gembatch init --project demo-project",
-      "indexes-file": "npx gembatch init --project demo-project",
+      exports: "npx --prefix functions gembatch init --project demo-project",
+      env: "npx --prefix functions gembatch init --project demo-project",
+      "indexes-file": "npx --prefix functions gembatch init --project demo-project",
       apis: expect.stringMatching(/^gcloud services enable --project=demo-project iam\.googleapis\.com /),
-      bucket: "npx gembatch init --project demo-project",
+      bucket: "npx --prefix functions gembatch init --project demo-project",
     });
+  });
+
+  it("asks for no right to be handed events where no function is", async () => {
+    const folder = await ready();
+    google.state.functions = google.state.functions.filter(({ name }) => !name.endsWith("gembatchOutput"));
+    const policy = google.state.policies.get("project")!;
+    policy.bindings = policy.bindings.filter(({ role }) => role !== "roles/eventarc.eventReceiver");
+    expect(failing((await doctor(folder, google, ["--json"])).out)).toEqual([]);
+  });
+
+  it("mends with the options that it was given, for the folder in which it was run", async () => {
+    const folder = makeProject(commonJsProject);
+    const args = ["--json", "--prefix", "gb", "--database", "(default)", "--bucket", "gs://bucket-1/jobs"];
+    const options = "--bucket gs://bucket-1/jobs --database '(default)' --prefix gb";
+    const mendOf = async (at: string, id: string, more: string[] = []) =>
+      failing((await doctor(at, google, [...args, ...more])).out).find((one) => one.id === id)?.mend;
+    expect(await mendOf(folder, "bucket")).toBe(`npx --prefix functions gembatch init --project demo-project ${options}`);
+    expect(await mendOf(join(folder, "functions"), "exports")).toBe(`npx gembatch init --project demo-project ${options}`);
+    expect(await mendOf(join(folder, "functions"), "packages")).toBe("npm install firebase-admin @google-cloud/storage");
+    google.state.databases.set("(default)", { locationId: "nam5", type: "DATASTORE_MODE" });
+    expect(await mendOf(folder, "database")).toBe(
+      "use another one: npx --prefix functions gembatch init --project demo-project --bucket gs://bucket-1/jobs --database NAME --prefix gb",
+    );
+  });
+
+  it("misses the parameters that a deploy without a terminal does not take by default", async () => {
+    const folder = await ready();
+    const path = join(folder, "functions/.env.demo-project");
+    writeFileSync(path, readFileSync(path, "utf8").replace(/^GEMBATCH_M.*\n/gm, ""));
+    expect(failing((await doctor(folder, google, ["--json"])).out)).toMatchObject([
+      {
+        id: "env",
+        state: "failed",
+        note: "does not set GEMBATCH_MEMORY_MB, GEMBATCH_MAX_INSTANCES",
+        mend: expect.stringContaining(" init "),
+      },
+    ]);
+  });
+
+  it("deploys by the alias whose dotenv file is used, and warns where there is a file of the id as well", async () => {
+    const folder = await ready(["--project", "demo-project"], { ...installed, "functions/.env.default": "A=1\n" });
+    google.state.functions.shift();
+    const look = async () => failing((await doctor(folder, google, ["--json"])).out);
+    expect((await look())[0]).toMatchObject({ id: "gembatchWork", mend: "firebase deploy --only functions --project default" });
+    writeFileSync(join(folder, "functions/.env.demo-project"), readFileSync(join(folder, "functions/.env.default"), "utf8"));
+    expect(await look()).toMatchObject([
+      {
+        id: "env",
+        state: "warning",
+        note: expect.stringContaining("functions/.env.default"),
+        mend: expect.stringMatching(/^move the lines/),
+      },
+      { id: "gembatchWork", mend: "firebase deploy --only functions --project demo-project" },
+      { id: "queue" },
+    ]);
   });
 
   const broken: readonly [what: string, id: string, state: string, mend: RegExp | undefined, breakIt: (google: Google) => void][] = [
@@ -169,12 +224,18 @@ describe("gembatch doctor", () => {
     ["an index needs repair", "indexes", "failed", /./, ({ state }) => (state.indexes[0]!["state"] = "NEEDS_REPAIR")],
     ["documents do not expire", "fields", "failed", /^firebase deploy/, ({ state }) => delete state.fields[0]!["ttlConfig"]],
     ["a field is indexed", "fields", "failed", /^firebase deploy/, ({ state }) => state.fields.pop()],
-    ["no bucket", "bucket", "failed", /^npx gembatch init/, ({ state }) => state.buckets.clear()],
+    [
+      "no bucket",
+      "bucket",
+      "failed",
+      /^npx --prefix functions gembatch init --project demo-project$/,
+      ({ state }) => state.buckets.clear(),
+    ],
     [
       "no lifecycle rule",
       "bucket",
       "warning",
-      /^npx gembatch init/,
+      /^npx --prefix functions gembatch init --project demo-project$/,
       ({ state }) => delete state.buckets.get("demo-project-gembatch")!["lifecycle"],
     ],
     [
@@ -191,6 +252,26 @@ describe("gembatch doctor", () => {
       "warning",
       undefined,
       ({ state }) => (state.buckets.get("demo-project-gembatch")!["location"] = "EU"),
+    ],
+    [
+      "a rule that deletes payloads",
+      "bucket-payloads",
+      "warning",
+      /^limit that rule to other folders \("matchesPrefix": \["gembatch\/"\]/,
+      ({ state }) => {
+        const { lifecycle } = state.buckets.get("demo-project-gembatch")!;
+        lifecycle.rule.push({ action: { type: "Delete" }, condition: { age: 30, matchesPrefix: ["gembatch-"] } });
+      },
+    ],
+    [
+      "no right to be handed the bucket's events",
+      "roles",
+      "failed",
+      /--role=roles\/eventarc\.eventReceiver$/,
+      ({ state }) => {
+        const policy = state.policies.get("project")!;
+        policy.bindings = policy.bindings.filter(({ role }) => role !== "roles/eventarc.eventReceiver");
+      },
     ],
     ["objects may not be written", "bucket-object", "warning", /storage\.objectAdmin/, ({ state }) => state.faults.denied.push(/upload/)],
     [
@@ -294,12 +375,12 @@ describe("gembatch doctor", () => {
     expect(await look()).toEqual([]);
   });
 
-  it("an editor's role stands for all but calling the functions", async () => {
+  it("an editor's role stands for all but calling the functions and being handed events", async () => {
     const folder = await ready();
     const member = "serviceAccount:1234567890-compute@developer.gserviceaccount.com";
     google.state.policies.get("project")!.bindings = [{ role: "roles/editor", members: [member] }];
     const { out } = await doctor(folder, google, ["--json"]);
-    expect(failing(out)).toMatchObject([{ id: "roles", note: "missing: roles/run.invoker" }]);
+    expect(failing(out)).toMatchObject([{ id: "roles", note: "missing: roles/run.invoker, roles/eventarc.eventReceiver" }]);
   });
 
   it("without credentials or network it checks the files, and says what is missing", async () => {

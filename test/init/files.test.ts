@@ -1,13 +1,17 @@
 /** Edits of the project's files, one by one: what is there stays byte for byte. */
 import * as fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
+import { codeOnlyWarning, orderWarning } from "../../src/cli/init/code-warnings.ts";
+import { deployCommand, gembatchCommand, installCommand, type GivenOptions } from "../../src/cli/init/commands.ts";
 import { mergeEnv, readEnv } from "../../src/cli/init/env-file.ts";
+import { canListen } from "../../src/cli/init/facts.ts";
 import { addExports, readSource } from "../../src/cli/init/functions-source.ts";
 import { declareDeployed, indexKey, mergeIndexes, type DeclaredIndexes } from "../../src/cli/init/indexes-file.ts";
 import { appendItem, memberOf, parseJsonText, setMember, valueOf, type JsonArray, type JsonObject } from "../../src/cli/init/json-edit.ts";
-import { firestoreFiles, nameFirestoreFiles } from "../../src/cli/init/project.ts";
+import { payloadsAtRisk } from "../../src/cli/init/payloads.ts";
+import { chooseCodebase, firestoreFiles, nameFirestoreFiles, readProject } from "../../src/cli/init/project.ts";
 import { closedRules, mergeRules } from "../../src/cli/init/rules-file.ts";
-import { resolveSettings } from "../../src/cli/init/settings.ts";
+import { envFileOf, resolveSettings } from "../../src/cli/init/settings.ts";
 import { declared, makeProject, removeProjects, type Files } from "./fixtures.ts";
 
 afterAll(removeProjects);
@@ -208,7 +212,18 @@ describe("firebase.json", () => {
     expect(after("{}")).toEqual({ firestore: files });
     expect(after("{}", "b")).toEqual({ firestore: { database: "b", ...files } });
     expect(after(`{"firestore":{"rules":"mine"}}`)).toEqual({ firestore: { rules: "mine", indexes: "i.json" } });
-    expect(after(`{"firestore":{"rules":"mine"}}`, "b")).toEqual({ firestore: [{ rules: "mine" }, { database: "b", ...files }] });
+    expect(after(`{"firestore":{"rules":"mine"}}`, "b")).toEqual({
+      firestore: [
+        { rules: "mine", database: "(default)" },
+        { database: "b", ...files },
+      ],
+    });
+    expect(after(`{"firestore":{"rules":"mine","database":"a"}}`, "b")).toEqual({
+      firestore: [
+        { rules: "mine", database: "a" },
+        { database: "b", ...files },
+      ],
+    });
     expect(after(`{"firestore":[{"database":"a"}]}`, "b")).toEqual({ firestore: [{ database: "a" }, { database: "b", ...files }] });
     expect(after(`{"firestore":[{"database":"b","rules":"x"}]}`, "b")).toEqual({
       firestore: [{ database: "b", rules: "x", indexes: "i.json" }],
@@ -331,11 +346,125 @@ describe("the index file", () => {
   });
 });
 
+describe("the dotenv file of a project", () => {
+  const look = (files: string[], asked?: string) => {
+    const folder = makeProject({
+      ".firebaserc": `{ "projects": { "default": "p-1", "live": "p-1", "other": "p-2" } }`,
+      "firebase.json": `{ "functions": { "source": "." } }`,
+      "package.json": "{}",
+      ...Object.fromEntries(files.map((name) => [name, ""])),
+    });
+    const project = readProject(folder);
+    return envFileOf(project, chooseCodebase(project, undefined), { id: "p-1", alias: asked });
+  };
+
+  it("is that of the id where there is none, and of an alias where there is one, whatever its name", () => {
+    expect(look([])).toEqual({ path: ".env.p-1", project: "p-1", refused: [] });
+    expect(look([], "live")).toEqual({ path: ".env.p-1", project: "p-1", refused: [] });
+    expect(look([".env.default"])).toEqual({ path: ".env.default", project: "default", refused: [] });
+    expect(look([".env.live", ".env.other"])).toEqual({ path: ".env.live", project: "live", refused: [] });
+    expect(look([".env.default", ".env.live"], "live")).toMatchObject({ path: ".env.live", project: "live" });
+  });
+
+  it("is that of the id where there are both, since the Firebase CLI refuses them by the alias", () => {
+    expect(look([".env.p-1", ".env.default"], "default")).toEqual({ path: ".env.p-1", project: "p-1", refused: [".env.default"] });
+  });
+});
+
+describe("commands", () => {
+  const call = (cwd: string, folder: string, given: GivenOptions = {}) => ({ cwd, root: "/work/app", folder, project: "live", given });
+
+  it("are for the folder in which the command was run", () => {
+    const packages = ["gembatch"];
+    expect(installCommand(call("/work/app", "functions"), packages)).toBe("npm install --prefix functions gembatch");
+    expect(installCommand(call("/work/app/functions", "functions"), packages)).toBe("npm install gembatch");
+    expect(installCommand(call("/work/app", ""), packages)).toBe("npm install gembatch");
+    expect(installCommand(call("/work/app/apps/web", "apps/my api"), packages)).toBe("npm install --prefix '../my api' gembatch");
+    expect(deployCommand(call("/work/app/functions/src", "functions"), "functions")).toBe(
+      "firebase deploy --only functions --project live",
+    );
+    expect(deployCommand(call("/work", "functions"), "functions")).toBe(
+      "firebase deploy --only functions --project live --config app/firebase.json",
+    );
+  });
+
+  it("repeat the options that were given, as words of a shell", () => {
+    const given = { prefix: "gb", bucket: "gs://b/jobs", database: "(default)", "service-account": "a@p.iam.gserviceaccount.com" };
+    expect(gembatchCommand(call("/work/app/functions", "functions", given), "doctor")).toBe(
+      "npx gembatch doctor --project live --bucket gs://b/jobs --database '(default)' --prefix gb --service-account a@p.iam.gserviceaccount.com",
+    );
+    expect(gembatchCommand(call("/work", "functions", { dir: "app", region: "it's" }), "init", { bucket: "NEW-NAME" })).toBe(
+      `npx --prefix app/functions gembatch init --project live --dir app --bucket NEW-NAME --region 'it'\\''s'`,
+    );
+  });
+});
+
+describe("code that is there already", () => {
+  const look = (text: string, given: Record<string, string>) =>
+    codeOnlyWarning({ name: "index.js", text }, resolveSettings(given, { project: "demo-project", env: new Map(), regions: [] }), given);
+  const code = "gembatchFunctions(new Gembatch({ store: firestore() }), { bucket: true })";
+
+  it("is told what only it can say", () => {
+    expect(look(code, { bucket: "mine", days: "9" })).toBeUndefined();
+    expect(look(code, { database: "jobs", prefix: "gb" })).toContain(`: firestore({ databaseId: "jobs", prefix: "gb" }).`);
+    expect(look(code, { "service-account": "a@b.c", bucket: "gs://my-b/jobs" })).toMatch(
+      /: gembatchFunctions\(gembatch, \{ bucket: "gs:\/\/my-b\/jobs", serviceAccount: "a@b\.c" \}\)\. Until then GEMBATCH_VERTEX_BUCKET is the bucket's name alone/,
+    );
+  });
+
+  it("is not told what it says, nor what parameters and the environment say", () => {
+    const own = `setGlobalOptions({ region: "europe-west1", serviceAccount: 'a@b.c' }); firestore({ databaseId: "jobs", prefix: \`gb\` }); f({ bucket: "my-b/jobs" })`;
+    const given = { database: "jobs", prefix: "gb", "service-account": "a@b.c", bucket: "gs://my-b/jobs", region: "europe-west1" };
+    expect(look(own, given)).toBeUndefined();
+    expect(look(code, { region: "europe-west1" })).toBeUndefined();
+    expect(look(`setGlobalOptions({ region: "us-east1" });`, { region: "europe-west1" })).toContain(
+      `gembatchFunctions(gembatch, { region: "europe-west1" })`,
+    );
+    expect(look(code, { provider: "gemini", bucket: "gs://my-b/jobs" })).toBeUndefined();
+  });
+
+  it("is warned of options that come too late", () => {
+    const text = "setGlobalOptions({ maxInstances: 2 });";
+    const warn = (more: string, outcome: "already" | "added") => orderWarning({ name: "index.js", text: text + more }, outcome);
+    expect(warn("", "added")).toContain("index.js calls setGlobalOptions");
+    expect(warn(`export { gembatchWork } from "./gembatch.js";`, "already")).toContain("imported first");
+    expect(warn("export const { gembatchWork } = gembatchFunctions(g);", "already")).toBeUndefined();
+    expect(orderWarning({ name: "index.js", text: `import "./options.js";` }, "added")).toBeUndefined();
+  });
+});
+
+describe("lifecycle rules of a bucket that was there", () => {
+  const look = (condition: Record<string, unknown>, type = "Delete") =>
+    payloadsAtRisk({ name: "b", lifecycle: { rule: [{ action: { type }, condition }] } }, { name: "b", folder: "jobs" })?.note;
+
+  it("delete payloads where they reach them", () => {
+    expect(look({ age: 30 })).toBe(
+      "a lifecycle rule of gs://b deletes jobs-payloads/ after 30 days, where large payloads lie that runs still need",
+    );
+    for (const matchesPrefix of [["jobs"], ["logs/", "jobs-payloads/"], ["jobs-payloads/store/"], []])
+      expect(look({ age: 30, matchesPrefix })).toContain("deletes jobs-payloads/");
+    expect(look({ createdBefore: "2030-01-01" })).toContain("deletes jobs-payloads/,");
+  });
+
+  it("spare them elsewhere, and where they are about older versions", () => {
+    for (const condition of [{ age: 8, matchesPrefix: ["jobs/"] }, { age: 1, isLive: false }, { numNewerVersions: 2 }])
+      expect(look(condition)).toBeUndefined();
+    expect(look({ age: 1 }, "SetStorageClass")).toBeUndefined();
+  });
+});
+
 describe("settings", () => {
   const resolve = (given: object, env: Record<string, string> = {}, regions: string[] = []) =>
     resolveSettings(given, { project: "demo-project", env: new Map(Object.entries(env)), regions });
 
-  it("say whether a function can hear of outputs in the bucket", () => {
+  it("say whether a function can hear of outputs in the bucket, as the Firebase CLI holds it", () => {
+    const listens = (region: string, place: string) => canListen(region, place);
+    expect([listens("us-central1", "NAM4"), listens("europe-west4", "eur4"), listens("asia-northeast1", "ASIA1")]).toEqual([
+      true,
+      true,
+      true,
+    ]);
+    expect([listens("europe-west2", "EU"), listens("us-east5", "US"), listens("europe-west1", "eur4")]).toEqual([false, false, false]);
     const hears = (region: string, location: string) => resolve({ region, location }).hearsOutputs;
     expect([hears("europe-west1", "global"), hears("us-east1", "us"), hears("europe-west1", "eu"), hears("us-east1", "us-east1")]).toEqual([
       true,

@@ -3,9 +3,12 @@ import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { declaredParams } from "firebase-functions/params";
 import { afterAll, describe, expect, it } from "vitest";
 import { root } from "../../scripts/build.ts";
+import { defaultEnv, wantedEnv } from "../../src/cli/init/file-steps.ts";
 import { addExports, readSource, type Snippet } from "../../src/cli/init/functions-source.ts";
+import { resolveSettings } from "../../src/cli/init/settings.ts";
 import { makeProject, removeProjects } from "./fixtures.ts";
 
 afterAll(removeProjects);
@@ -45,6 +48,19 @@ describe("the file that init writes", () => {
     >;
     expect(names.filter((name) => own[name]?.__endpoint === undefined)).toEqual([]);
     expect(files["index.js"]).toContain(`export { ${names.join(", ")} } from "./gembatch.js";`);
+  });
+
+  it("declares no parameter that init leaves unset, with the defaults that it sets", async () => {
+    declaredParams.length = 0;
+    const folder = makeProject({ "package.json": `{ "type": "module", "main": "index.js" }`, "index.js": "export {};\n" });
+    writeFileSync(join(folder, "gembatch.js"), addExports(folder, readSource(folder), plain).files["gembatch.js"]!);
+    await import(/* @vite-ignore */ pathToFileURL(join(folder, "gembatch.js")).href);
+    const wanted = wantedEnv(resolveSettings({}, { project: "demo-project", env: new Map(), regions: [] }));
+    const set = new Map([...wanted, ...defaultEnv()]);
+    const names = ["GEMBATCH_MAX_INSTANCES", "GEMBATCH_MEMORY_MB", "GEMBATCH_REGION", "GEMBATCH_VERTEX_BUCKET"];
+    expect(declaredParams.map(({ name }) => name).toSorted()).toEqual(names);
+    for (const { name, options } of declaredParams as { name: string; options: { default?: unknown } }[])
+      expect([name, set.get(name)]).toEqual([name, String(options.default ?? set.get(name))]);
   });
 
   it("fits the types, as TypeScript and as CommonJS", () => {

@@ -66,7 +66,7 @@ describe("gembatch init", () => {
     expect(files["firestore.rules"]).toContain("match /gembatch_meta/{document=**} {");
     expect(files["firestore.rules"]).toContain("match /users/{user} {\n      allow read, write: if request.auth.uid == user;");
     expect(files["functions/.env.demo-project"]).toBe(
-      "# gembatch\nGEMBATCH_PROVIDER=vertex\nGEMBATCH_REGION=us-central1\nGEMBATCH_VERTEX_BUCKET=demo-project-gembatch\nGOOGLE_CLOUD_LOCATION=global\n",
+      "# gembatch\nGEMBATCH_PROVIDER=vertex\nGEMBATCH_REGION=us-central1\nGEMBATCH_VERTEX_BUCKET=demo-project-gembatch\nGOOGLE_CLOUD_LOCATION=global\nGEMBATCH_MEMORY_MB=1024\nGEMBATCH_MAX_INSTANCES=3\n",
     );
     expect(files["functions/src/index.ts"]).toBe(
       `${typeScriptProject["functions/src/index.ts"]}\nexport { gembatchWork, gembatchSweep, gembatchOutput } from "./gembatch.js";\n`,
@@ -91,10 +91,10 @@ describe("gembatch init", () => {
     expect(project?.bindings.map(({ role, members }) => [role, members])).toEqual([
       ["roles/owner", ["user:owner@example.com"]],
       ["roles/datastore.user", ["user:temporary@example.com"]],
-      ...["roles/datastore.user", "roles/cloudtasks.enqueuer", "roles/run.invoker", "roles/aiplatform.user"].map((role) => [
-        role,
-        [`serviceAccount:${account}`],
-      ]),
+      ...[
+        ...["roles/datastore.user", "roles/cloudtasks.enqueuer", "roles/run.invoker", "roles/aiplatform.user"],
+        "roles/eventarc.eventReceiver",
+      ].map((role) => [role, [`serviceAccount:${account}`]]),
     ]);
     expect(project?.bindings[1]?.condition).toMatchObject({ title: "until 2030" });
     expect(google.state.policies.get(`accounts/${account}`)?.bindings).toEqual([
@@ -140,6 +140,106 @@ describe("gembatch init", () => {
     expect(out).toContain("warning: functions in us-central1 cannot be triggered by a bucket in europe-west4");
     expect(readFiles(folder)["functions/src/index.ts"]).toContain(`export { gembatchWork, gembatchSweep } from`);
     expect(readFiles(folder)["functions/src/gembatch.ts"]).toContain("gembatchFunctions(gembatch);");
+  });
+
+  it("leaves it out for a bucket that is elsewhere already", async () => {
+    google.state.buckets.set("mine", { name: "mine", location: "EU", metageneration: "7" });
+    google.state.policies.set("buckets/mine", { etag: "m", bindings: [] });
+    const folder = makeProject(typeScriptProject);
+    const { out } = await init(folder, google, ["--yes", "--bucket", "mine"]);
+    expect(out).toContain("warning: functions in us-central1 cannot be triggered by a bucket in eu: gembatchOutput is left out");
+    expect(readFiles(folder)["functions/src/gembatch.ts"]).toContain("gembatchFunctions(gembatch);");
+    expect(JSON.stringify(google.state.policies.get("project"))).not.toContain("eventarc.eventReceiver");
+    const own = {
+      ...typeScriptProject,
+      "functions/src/index.ts": "export const { gembatchWork, gembatchOutput } = f({ bucket: true });\n",
+    };
+    const there = await init(makeProject(own), google, ["--dry-run", "--bucket", "mine"]);
+    expect(there.out).toContain("bucket in eu: a deploy of gembatchOutput fails. Take it out of functions/src/index.ts");
+  });
+
+  it("has it for a bucket that is around its region already", async () => {
+    google.state.buckets.set("mine", { name: "mine", location: "US", metageneration: "7" });
+    google.state.policies.set("buckets/mine", { etag: "m", bindings: [] });
+    const folder = makeProject(typeScriptProject);
+    const { out } = await init(folder, google, ["--yes", "--bucket", "mine", "--location", "europe-west4"]);
+    expect(out).not.toContain("cannot be triggered");
+    expect(readFiles(folder)["functions/src/gembatch.ts"]).toContain("gembatchFunctions(gembatch, { bucket: true });");
+  });
+
+  it("warns of a rule of the bucket that deletes payloads", async () => {
+    const rule = { action: { type: "Delete" }, condition: { age: 30 } };
+    google.state.buckets.set("mine", { name: "mine", location: "US-CENTRAL1", metageneration: "7", lifecycle: { rule: [rule] } });
+    google.state.policies.set("buckets/mine", { etag: "m", bindings: [] });
+    const { out } = await init(makeProject(typeScriptProject), google, ["--dry-run", "--bucket", "mine/jobs"]);
+    expect(out).toMatch(
+      /warning: a lifecycle rule of gs:\/\/mine deletes jobs-payloads\/ after 30 days, .*: limit that rule to other folders/,
+    );
+  });
+
+  it("keeps the parameters of the functions that are set", async () => {
+    const folder = makeProject({
+      ...typeScriptProject,
+      "functions/.env": "GEMBATCH_MAX_INSTANCES=9\n",
+      "functions/.env.demo-project": "GEMBATCH_MEMORY_MB=2048\n",
+    });
+    await init(folder, google, ["--yes"]);
+    const { "functions/.env": common, "functions/.env.demo-project": own } = readFiles(folder);
+    expect(common).toBe("GEMBATCH_MAX_INSTANCES=9\n");
+    expect(own).toMatch(/^GEMBATCH_MEMORY_MB=2048\n/);
+    expect(own!.match(/GEMBATCH_M\w+/g)).toEqual(["GEMBATCH_MEMORY_MB"]);
+  });
+
+  it("warns where setGlobalOptions comes too late for an ES module", async () => {
+    const late = `import { setGlobalOptions } from "firebase-functions";\nsetGlobalOptions({ region: "europe-west1" });\n`;
+    const folder = makeProject({ ...severalProject, "apps/jobs/index.js": late });
+    const args = ["--yes", "--project", "staging", "--codebase", "jobs"];
+    const warning = "warning: apps/jobs/index.js calls setGlobalOptions, which does not reach gembatch's functions";
+    expect((await init(folder, google, args)).out).toContain(warning);
+    expect((await init(folder, google, args)).out).toContain(warning);
+    const common = { ...commonJsProject, "functions/index.js": `require("firebase-functions").setGlobalOptions({});\nexports.a = 1;\n` };
+    expect((await init(makeProject(common), google, ["--yes"])).out).not.toContain("calls setGlobalOptions");
+  });
+
+  it("says what only code can say, where the functions are exported already", async () => {
+    const own = `exports.x = 1;\nconst { gembatchWork } = gembatchFunctions(g, { bucket: true });\nexports.gembatchWork = gembatchWork;\n`;
+    const folder = makeProject({ ...commonJsProject, "functions/index.js": own });
+    const args = ["--yes", "--bucket", "gs://my-b/jobs", "--prefix", "gb"];
+    const { out } = await init(folder, google, args);
+    expect(out).toContain(`firestore({ prefix: "gb" }) and gembatchFunctions(gembatch, { bucket: "gs://my-b/jobs" })`);
+    expect(readFiles(folder)["functions/.env.demo-project"]).toContain("GEMBATCH_VERTEX_BUCKET=my-b\n");
+    writeFileSync(
+      join(folder, "functions/index.js"),
+      own.replace("true", `"gs://my-b/jobs"`).replace("g,", `firestore({ prefix: "gb" }),`),
+    );
+    const again = await init(folder, google, args);
+    expect(again.out).not.toContain("stays as it is");
+    expect(readFiles(folder)["functions/.env.demo-project"]).toContain("GEMBATCH_VERTEX_BUCKET=gs://my-b/jobs\n");
+  });
+
+  it("says nothing of that where it wrote the code itself", async () => {
+    const folder = makeProject(typeScriptProject);
+    const args = ["--yes", "--bucket", "gs://my-b/jobs", "--prefix", "gb", "--service-account", account];
+    await init(folder, google, args);
+    expect((await init(folder, google, args)).out).not.toContain("warning");
+  });
+
+  it("names files and commands of functions that lie beside firebase.json, and from within their folder", async () => {
+    const folder = makeProject({
+      ".firebaserc": commonJsProject[".firebaserc"]!,
+      "firebase.json": `{ "functions": { "source": "." } }`,
+      "package.json": `{ "main": "index.js" }`,
+      "index.js": "exports.a = 1;\n",
+    });
+    const { out } = await init(folder, google, ["--yes"]);
+    expect(out).toContain("will do index.js: exports the functions, from gembatch.js\n");
+    expect(out).toContain("will do .env.demo-project: sets");
+    expect(out).toContain("functions in ./ (JavaScript");
+    expect(out).toContain("  npm install gembatch firebase-admin");
+    expect(out).toContain("  npx gembatch doctor --project demo-project\n");
+    const inside = await init(join(makeProject(typeScriptProject), "functions"), google, ["--yes"]);
+    expect(inside.out).toContain("  npm install gembatch @google-cloud/storage\n");
+    expect(inside.out).toContain("  npx gembatch doctor --project demo-project\n");
   });
 
   it("a dry run changes nothing and says what it would do", async () => {
@@ -239,6 +339,34 @@ describe("the files of a project that firebase.json does not name", () => {
     expect(out).toContain("has an allow for every collection");
   });
 
+  it("do so as well where firebase.json names files that are missing", async () => {
+    google.state.rules.set("cloud.firestore", typeScriptProject["firestore.rules"]!);
+    google.state.indexes = [
+      {
+        name: "projects/demo-project/databases/(default)/collectionGroups/a/indexes/1",
+        queryScope: "COLLECTION",
+        state: "READY",
+        fields: [
+          { fieldPath: "x", order: "ASCENDING" },
+          { fieldPath: "y", order: "ASCENDING" },
+        ],
+      },
+    ];
+    const { "firestore.rules": _rules, "firestore.indexes.json": _indexes, ...rest } = typeScriptProject;
+    const folder = makeProject(rest);
+    google.state.faults.denied = [/firebaserules/];
+    const blind = await init(folder, google, ["--dry-run"]);
+    expect(blind.out).toMatch(/by hand firestore\.rules: is missing, and the deployed ones cannot be read now/);
+    google.state.faults.denied = [];
+    expect((await init(folder, google, ["--yes"])).out).toMatch(/firestore\.rules: .*, the rest as deployed/);
+    const files = readFiles(folder);
+    expect(files["firestore.rules"]).toContain("match /users/{user} {");
+    expect(files["firestore.rules"]).toContain("match /gembatch_runs/{document=**} {");
+    const { indexes } = JSON.parse(files["firestore.indexes.json"]!) as { indexes: any[] };
+    expect(indexes.map(({ collectionGroup }) => collectionGroup)).toEqual(["a", "gembatch_runs", "gembatch_entries"]);
+    expect(files["firebase.json"]).toBe(typeScriptProject["firebase.json"]);
+  });
+
   it("close everything where no rules were ever deployed", async () => {
     const folder = makeProject(commonJsProject);
     await init(folder, google, ["--yes"]);
@@ -262,6 +390,7 @@ describe("the files of a project that firebase.json does not name", () => {
     const files = readFiles(folder);
     expect(files["firebase.json"]).toContain("// Two of them.");
     expect(files["firebase.json"]).toContain(`"database": "batch-data"`);
+    expect(files["firebase.json"]).toContain(`"database": "(default)"`);
     expect(files["main.rules"]).toBe(severalProject["main.rules"]);
     expect(files["firestore.batch-data.indexes.json"]).toContain("gb_runs");
     expect(files["apps/api/gembatch.js"]).toContain(`firestore({ databaseId: "batch-data", prefix: "gb" })`);
@@ -281,8 +410,10 @@ describe("what cannot be edited safely", () => {
 
   it("the dotenv file of an alias is used where there is one, since the Firebase CLI refuses two", async () => {
     const folder = makeProject({ ...severalProject, "apps/api/.env.staging": "A=1" });
-    await init(folder, google, ["--yes", "--project", "staging"]);
+    const { out } = await init(folder, google, ["--yes", "--project", "demo-project"]);
     const files = readFiles(folder);
+    expect(out).toContain("  firebase deploy --only functions:api,firestore --project staging\n");
+    expect(out).toContain("gembatch doctor --project staging\n");
     expect(files["apps/api/.env.staging"]).toMatch(/^A=1\n\n# gembatch\nGEMBATCH_PROVIDER=vertex\n/);
     expect(Object.keys(files)).not.toContain("apps/api/.env.demo-project");
   });

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { terraformFacts } from "../../deploy/generate.ts";
 import { apisFor, defaults, projectRolesFor } from "../../src/cli/init/facts.ts";
-import { wantedEnv } from "../../src/cli/init/file-steps.ts";
+import { defaultEnv, wantedEnv } from "../../src/cli/init/file-steps.ts";
 import { declaredIndexes } from "../../src/cli/init/declared.ts";
 import { resolveSettings } from "../../src/cli/init/settings.ts";
 import { declared } from "./fixtures.ts";
@@ -103,11 +103,11 @@ describe.skipIf(!hasTerraform)(
       const settings = resolveSettings({ provider, ...given }, { project: "demo-project", env: new Map(), regions: [] });
       const hasDataset = settings.dataset !== undefined;
       expect(locals.apis.toSorted()).toEqual([...apisFor(provider, hasDataset)].toSorted());
-      expect(locals.project_roles.toSorted()).toEqual([...projectRolesFor(provider, hasDataset)].toSorted());
+      expect(locals.project_roles.toSorted()).toEqual([...projectRolesFor(settings)].toSorted());
       expect(locals.bucket).toBe(settings.bucket?.name ?? null);
       expect(locals.days).toBe(defaults.days);
       // The names in the output "env", which needs no provider to be read.
-      const wanted = [...wantedEnv(settings).keys()];
+      const wanted = [...wantedEnv(settings).keys(), ...defaultEnv().keys()];
       expect(wanted.filter((name) => !read("outputs.tf").includes(name))).toEqual([]);
     });
 

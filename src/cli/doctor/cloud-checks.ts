@@ -7,8 +7,10 @@ import { groupOf, listFields, listIndexes, readDatabase } from "../google/firest
 import { accountPolicy, bucketPolicy, hasGrant, projectPolicy, type PolicyPlace } from "../google/iam.ts";
 import type { ServiceStates } from "../google/services.ts";
 import { deletesPrefix, readBucket, tryObject } from "../google/storage.ts";
-import { agentEmail, apisFor, canListen, defaults, projectRolesFor, requiredRoles } from "../init/facts.ts";
+import { deployCommand, gembatchCommand, type GivenOptions, type Invocation } from "../init/commands.ts";
+import { agentEmail, apisFor, canListen, defaults, payloadFolder, projectRolesFor, requiredRoles } from "../init/facts.ts";
 import { declareDeployed, fieldKey, fieldSettings, indexKey, type DeclaredIndexes } from "../init/indexes-file.ts";
+import { payloadsAtRisk } from "../init/payloads.ts";
 import type { Settings } from "../init/settings.ts";
 import { messageOf } from "../init/steps.ts";
 import { failed, ok, warning, type Check, type Found } from "./checks.ts";
@@ -17,9 +19,12 @@ export interface CloudCheckContext {
   client: GoogleClient;
   settings: Settings;
   services: ServiceStates;
+  invocation: Invocation;
   indexes: DeclaredIndexes;
   /** What the functions run as. */
   account: string;
+  /** Whether there is a `gembatchOutput`, or will be. */
+  hearsOutputs: boolean;
 }
 
 export function cloudChecks(context: CloudCheckContext): Check[] {
@@ -36,7 +41,9 @@ export function cloudChecks(context: CloudCheckContext): Check[] {
   ];
 }
 
-const mendByInit = ({ settings }: Pick<CloudCheckContext, "settings">) => `npx gembatch init --project ${settings.project}`;
+/** `changed`: options instead of those that doctor was given. */
+const mendByInit = ({ invocation }: Pick<CloudCheckContext, "invocation">, changed?: GivenOptions) =>
+  gembatchCommand(invocation, "init", changed);
 
 function apisCheck({ settings: { project, provider, dataset }, services }: CloudCheckContext): Check {
   return {
@@ -52,7 +59,9 @@ function apisCheck({ settings: { project, provider, dataset }, services }: Cloud
   };
 }
 
-function databaseCheck({ client, settings: { project, database, region } }: CloudCheckContext): Check {
+function databaseCheck(context: CloudCheckContext): Check {
+  const { client, settings } = context;
+  const { project, database, region } = settings;
   return {
     id: "database",
     title: `Firestore database ${database}`,
@@ -60,13 +69,14 @@ function databaseCheck({ client, settings: { project, database, region } }: Clou
       const found = await readDatabase(client, project, database);
       const create = `gcloud firestore databases create --project=${project} --database="${database}" --location=${region}`;
       if (found === undefined) return failed("does not exist", create);
-      if (found.type === "DATASTORE_MODE") return failed("is in Datastore mode", "use another one: npx gembatch init --database NAME");
+      if (found.type === "DATASTORE_MODE")
+        return failed("is in Datastore mode", `use another one: ${mendByInit(context, { database: "NAME" })}`);
       return ok(`in ${found.locationId}, ${found.databaseEdition === "ENTERPRISE" ? "Enterprise" : "Standard"} edition`);
     },
   };
 }
 
-function indexesCheck({ client, settings: { project, database }, indexes }: CloudCheckContext): Check {
+function indexesCheck({ client, settings: { project, database }, invocation, indexes }: CloudCheckContext): Check {
   return {
     id: "indexes",
     title: "indexes of Firestore",
@@ -85,13 +95,13 @@ function indexesCheck({ client, settings: { project, database }, indexes }: Clou
       const groups = [...new Set(notReady.map(({ collectionGroup }) => collectionGroup))].join(", ");
       return failed(
         `${notReady.length} of ${total} are not there or need repair, of ${groups}`,
-        `firebase deploy --only firestore:indexes --project ${project}`,
+        deployCommand(invocation, "firestore:indexes"),
       );
     },
   };
 }
 
-function fieldsCheck({ client, settings: { project, database }, indexes }: CloudCheckContext): Check {
+function fieldsCheck({ client, settings: { project, database }, invocation, indexes }: CloudCheckContext): Check {
   return {
     id: "fields",
     title: "field settings and expiry of Firestore",
@@ -103,7 +113,7 @@ function fieldsCheck({ client, settings: { project, database }, indexes }: Cloud
         const names = wrong.slice(0, 3).map(({ collectionGroup, fieldPath }) => `${collectionGroup}.${fieldPath}`);
         return failed(
           `${wrong.length} of ${indexes.fieldOverrides.length} are not as declared: ${names.join(", ")}${wrong.length > 3 ? ", …" : ""}`,
-          `firebase deploy --only firestore:indexes --project ${project}`,
+          deployCommand(invocation, "firestore:indexes"),
         );
       }
       const starting = deployed.filter(({ ttlConfig }) => ttlConfig !== undefined && ttlConfig.state !== "ACTIVE");
@@ -125,12 +135,22 @@ function bucketChecks(context: CloudCheckContext, { name, folder }: { name: stri
         if (!deletesPrefix(bucket, `${folder}/`, Number.MAX_SAFE_INTEGER))
           return warning(`no rule deletes ${folder}/: what jobs leave behind stays, and costs`, mendByInit(context));
         if (!suitsJobs(bucket.location ?? "", settings.location))
-          return failed(`is in ${bucket.location}, jobs run in ${settings.location}`, `${mendByInit(context)} --bucket NEW-NAME`);
+          return failed(`is in ${bucket.location}, jobs run in ${settings.location}`, mendByInit(context, { bucket: "NEW-NAME" }));
         if (settings.provider === "vertex" && !canListen(settings.region, bucket.location ?? ""))
           return warning(`is in ${bucket.location}: no function in ${settings.region} can be triggered by it; leave gembatchOutput out`);
         return deletesPrefix(bucket, `${folder}/`, 4)
           ? failed(`a rule deletes ${folder}/ within 4 days, while jobs still need it`, "raise the age of that rule to 8 days")
           : ok(`in ${bucket.location?.toLowerCase()}; ${folder}/ is deleted in time`);
+      },
+    },
+    {
+      id: "bucket-payloads",
+      title: `large payloads in gs://${name}`,
+      look: async () => {
+        const bucket = await readBucket(client, name);
+        if (bucket === undefined) return { state: "skipped", note: "the bucket does not exist" };
+        const risk = payloadsAtRisk(bucket, { name, folder });
+        return risk === undefined ? ok(`no rule deletes ${payloadFolder(folder)}/`) : warning(risk.note, risk.mend);
       },
     },
     {
@@ -180,7 +200,7 @@ function datasetCheck(context: CloudCheckContext, dataset: string): Check {
       if (found.location?.toLowerCase() !== settings.location)
         return failed(
           `is in ${found.location}, jobs run in ${settings.location}`,
-          `npx gembatch init --location ${found.location?.toLowerCase()}`,
+          mendByInit(context, { location: found.location?.toLowerCase() }),
         );
       return found.defaultTableExpirationMs === undefined
         ? warning("its tables never expire", mendByInit(context))
@@ -189,17 +209,17 @@ function datasetCheck(context: CloudCheckContext, dataset: string): Check {
   };
 }
 
-function roleChecks({ client, settings, account }: CloudCheckContext): Check[] {
-  const { project, provider, dataset } = settings;
+function roleChecks({ client, settings, account, hearsOutputs }: CloudCheckContext): Check[] {
+  const { project } = settings;
   return [
     grantCheck({
       id: "roles",
       title: `roles of ${account}`,
       place: projectPolicy(client, project),
       members: [account],
-      roles: projectRolesFor(provider, dataset !== undefined),
-      // Who has it may do all of this but call services of Cloud Run.
-      except: { role: "roles/editor", covers: (role) => role !== "roles/run.invoker" },
+      roles: projectRolesFor({ ...settings, hearsOutputs }),
+      // Who has it may do all of this but call services of Cloud Run and be handed events: the Firebase CLI grants both beside it.
+      except: { role: "roles/editor", covers: (role) => role !== "roles/run.invoker" && role !== "roles/eventarc.eventReceiver" },
       mend: (email, role) => `gcloud projects add-iam-policy-binding ${project} --member=serviceAccount:${email} --role=${role}`,
     }),
     grantCheck({

@@ -10,11 +10,12 @@ import { listFunctions, regionOf, type DeployedFunction } from "../google/deploy
 import { isDenied, isDisabled, isUnreachable } from "../google/errors.ts";
 import { readDatabase } from "../google/firestore.ts";
 import { runtimeAccount } from "../init/cloud-steps.ts";
-import { deployTarget, readServicesOf, settingsHelp, settingsOptions } from "../init/command.ts";
+import { readBucketOf, readServicesOf, settingsHelp, settingsOptions } from "../init/command.ts";
+import { deployTarget, type GivenOptions, type Invocation } from "../init/commands.ts";
 import { collectionsOf } from "../init/indexes-file.ts";
 import { connectGoogle, type CommandIo } from "../init/io.ts";
 import { chooseCodebase, chooseProject, findRoot, readProject } from "../init/project.ts";
-import { readProjectEnv, resolveSettings, type GivenSettings, type Settings } from "../init/settings.ts";
+import { envFileOf, readProjectEnv, resolveSettings, withBucketAt, type Settings } from "../init/settings.ts";
 import type { ServiceStates } from "../google/services.ts";
 import { messageOf } from "../init/steps.ts";
 import { failed, ok, runChecks, type Check, type CheckResult } from "./checks.ts";
@@ -70,37 +71,60 @@ async function checkPlain(config: string | undefined, folder: string, { env }: C
   }
 }
 
-async function checkProject(
-  values: GivenSettings & { project?: string; codebase?: string },
-  folder: string,
-  io: CommandIo,
-): Promise<CheckResult[]> {
+async function checkProject(values: GivenOptions & { project?: string }, folder: string, io: CommandIo): Promise<CheckResult[]> {
   const project = readProject(folder);
-  const id = chooseProject(project, values.project, io.env);
+  const chosen = chooseProject(project, values.project, io.env);
+  const { id } = chosen;
   const codebase = chooseCodebase(project, values.codebase);
+  const envFile = envFileOf(project, codebase, chosen);
+  const invocation: Invocation = {
+    cwd: io.folder,
+    root: project.root,
+    folder: codebase.folder,
+    project: envFile.project,
+    given: values,
+  };
   const client = connectGoogle(io, id);
   const services = await readServicesSafely(client, id);
   const isReadable = "enabled" in services;
   const deployed = isReadable ? await readSafely<DeployedFunction[]>(listFunctions(client, id), []) : [];
-  const settings = resolveSettings(values, { project: id, env: readProjectEnv(project, codebase, id), regions: deployed.map(regionOf) });
+  const wanted = resolveSettings(values, { project: id, env: readProjectEnv(project, codebase, envFile), regions: deployed.map(regionOf) });
+  const bucket = isReadable ? await readBucketOf(client, wanted) : undefined;
+  const settings = bucket?.location === undefined ? wanted : withBucketAt(wanted, bucket.location);
   const database = isReadable ? await readSafely(readDatabase(client, id, settings.database), undefined) : undefined;
   const indexes = io.indexes(settings.prefix, database?.databaseEdition);
   const local = localChecks({
     project,
     codebase,
+    envFile,
     settings,
+    invocation,
     indexes,
     collections: collectionsOf(io.indexes(settings.prefix), settings.prefix),
   });
   if (!isReadable) return runChecks([...local, services]);
-  const functions: FunctionContext = { client, project: id, prefix: codebase.prefix, target: deployTarget(codebase.name), deployed };
+  const functions: FunctionContext = {
+    client,
+    project: id,
+    prefix: codebase.prefix,
+    target: deployTarget(codebase.name),
+    invocation,
+    deployed,
+  };
   const account = accountOf(functions, settings, services);
   return runChecks([
     ...local,
     { id: "project", title: `project ${id}`, look: async () => ok(`number ${services.number}, read with these credentials`) },
-    ...cloudChecks({ client, settings, services, indexes, account }),
+    ...cloudChecks({ client, settings, services, invocation, indexes, account, hearsOutputs: hears(functions, settings) }),
     ...functionChecks(functions),
   ]);
+}
+
+/** Whether there is a function that hears of outputs, or will be with the first deploy. */
+function hears(functions: FunctionContext, settings: Settings): boolean {
+  const isDeployed = findFunction(functions, "gembatchWork") !== undefined;
+  const exists = isDeployed ? findFunction(functions, "gembatchOutput") !== undefined : settings.hearsOutputs;
+  return exists && settings.provider === "vertex";
 }
 
 /** The account that the deployed function really runs as, else the one that it would. */

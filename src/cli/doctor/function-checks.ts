@@ -1,6 +1,7 @@
 /** Checks of the functions, the queue and the schedule that a deploy makes. */
 import type { GoogleClient } from "../google/client.ts";
 import { readQueue, readSchedule, regionOf, shortName, testQueue, type DeployedFunction } from "../google/deployed.ts";
+import { deployCommand, type Invocation } from "../init/commands.ts";
 import { failed, ok, warning, type Check, type Found } from "./checks.ts";
 
 export interface FunctionContext {
@@ -10,6 +11,7 @@ export interface FunctionContext {
   prefix: string | undefined;
   /** `functions`, or `functions:CODEBASE`: what a deploy is limited to. */
   target: string;
+  invocation: Invocation;
   deployed: readonly DeployedFunction[];
 }
 
@@ -31,7 +33,7 @@ export function functionChecks(context: FunctionContext): Check[] {
   ];
 }
 
-const deploy = ({ project, target }: FunctionContext): string => `firebase deploy --only ${target} --project ${project}`;
+const deploy = ({ invocation, target }: FunctionContext): string => deployCommand(invocation, target);
 
 function functionCheck(context: FunctionContext, name: string): Check {
   return {

@@ -1,18 +1,21 @@
 /** Checks of the files of a Firebase project. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { folderText, gembatchCommand, inFolder, installCommand, type Invocation } from "../init/commands.ts";
 import { addExports } from "../init/functions-source.ts";
-import { wantedEnv } from "../init/file-steps.ts";
+import { defaultEnv, wantedEnv } from "../init/file-steps.ts";
 import { mergeIndexes, type DeclaredIndexes } from "../init/indexes-file.ts";
 import { firestoreFiles, type Codebase, type FirebaseProject } from "../init/project.ts";
 import { mergeRules } from "../init/rules-file.ts";
-import { envFileOf, readProjectEnv, wantedPackages, type Settings } from "../init/settings.ts";
+import { readProjectEnv, twoEnvFiles, wantedPackages, type EnvFile, type Settings } from "../init/settings.ts";
 import { failed, ok, warning, type Check } from "./checks.ts";
 
 export interface LocalContext {
   project: FirebaseProject;
   codebase: Codebase;
+  envFile: EnvFile;
   settings: Settings;
+  invocation: Invocation;
   indexes: DeclaredIndexes;
   /** All collections of the store. */
   collections: readonly string[];
@@ -22,16 +25,15 @@ export function localChecks(context: LocalContext): Check[] {
   return [packagesCheck(context), exportsCheck(context), envCheck(context), indexesFileCheck(context), rulesFileCheck(context)];
 }
 
-const mendByInit = ({ settings }: LocalContext) => `npx gembatch init --project ${settings.project}`;
+const mendByInit = ({ invocation }: LocalContext) => gembatchCommand(invocation, "init");
 
-function packagesCheck({ codebase: { folder, source }, settings }: LocalContext): Check {
+function packagesCheck({ codebase: { folder, source }, settings, invocation }: LocalContext): Check {
   return {
     id: "packages",
-    title: `packages of ${folder}/`,
+    title: `packages of ${folderText(folder)}`,
     look: async () => {
       const missing = wantedPackages(settings).filter((name) => !(name in source.dependencies));
-      if (missing.length > 0)
-        return failed(`package.json lacks ${missing.join(", ")}`, `npm install --prefix ${folder} ${missing.join(" ")}`);
+      if (missing.length > 0) return failed(`package.json lacks ${missing.join(", ")}`, installCommand(invocation, missing));
       const [first] = source.warnings;
       return first === undefined ? ok("all there") : warning(first);
     },
@@ -42,7 +44,7 @@ function exportsCheck(context: LocalContext): Check {
   const { project, codebase, settings } = context;
   return {
     id: "exports",
-    title: `exports of ${codebase.folder}/${codebase.source.index ?? ""}`,
+    title: `exports of ${codebase.source.index === undefined ? folderText(codebase.folder) : inFolder(codebase.folder, codebase.source.index)}`,
     look: async () => {
       const { outcome } = addExports(join(project.root, codebase.folder), codebase.source, settings);
       return outcome === "already" ? ok("exports the functions") : failed("does not export the functions", mendByInit(context));
@@ -51,16 +53,17 @@ function exportsCheck(context: LocalContext): Check {
 }
 
 function envCheck(context: LocalContext): Check {
-  const { project, codebase, settings } = context;
+  const { project, codebase, envFile, settings } = context;
   return {
     id: "env",
-    title: envFileOf(project, codebase, settings.project),
+    title: envFile.path,
     look: async () => {
-      const values = readProjectEnv(project, codebase, settings.project);
-      const missing = [...wantedEnv(settings).keys()].filter((name) => !values.has(name));
-      return missing.length === 0
-        ? ok([...wantedEnv(settings).keys()].join(", "))
-        : failed(`does not set ${missing.join(", ")}`, mendByInit(context));
+      const values = readProjectEnv(project, codebase, envFile);
+      const names = [...wantedEnv(settings).keys(), ...defaultEnv().keys()];
+      const missing = names.filter((name) => !values.has(name));
+      if (missing.length > 0) return failed(`does not set ${missing.join(", ")}`, mendByInit(context));
+      const two = twoEnvFiles(envFile);
+      return two === undefined ? ok(names.join(", ")) : warning(two.note, two.mend);
     },
   };
 }

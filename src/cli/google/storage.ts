@@ -57,6 +57,16 @@ export function deletesPrefix(bucket: Bucket, prefix: string, days: number): boo
   });
 }
 
+/** The first rule that deletes objects under the prefix, or some of them, while they are in use: not only older versions of them. */
+export function ruleThatDeletes(bucket: Bucket, prefix: string): LifecycleRule | undefined {
+  const spares = ["numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore", "daysSinceCustomTime", "customTimeBefore"];
+  return (bucket.lifecycle?.rule ?? []).find(({ action, condition = {} }) => {
+    const { matchesPrefix = [], isLive } = condition;
+    const reaches = matchesPrefix.length === 0 || matchesPrefix.some((one) => prefix.startsWith(one) || one.startsWith(prefix));
+    return action?.type === "Delete" && reaches && isLive !== false && !spares.some((name) => name in condition);
+  });
+}
+
 /** Adds the rule to those that are there, against the state that was read. */
 export function addLifecycleRule(
   client: GoogleClient,

@@ -161,7 +161,7 @@ function datasetSteps(context: CloudContext, dataset: string): Step[] {
 
 function roleSteps(context: CloudContext): Step[] {
   const { client, settings } = context;
-  const { project, provider, dataset } = settings;
+  const { project } = settings;
   const email = runtimeAccount(context);
   const member = `serviceAccount:${email}`;
   return [
@@ -170,7 +170,7 @@ function roleSteps(context: CloudContext): Step[] {
       title: `roles of ${email} on ${project}`,
       needs: ["apis"],
       place: projectPolicy(client, project),
-      grants: projectRolesFor(provider, dataset !== undefined).map((role) => ({ role, member })),
+      grants: projectRolesFor(settings).map((role) => ({ role, member })),
     }),
     grantStep(client, {
       id: "account",

@@ -11,13 +11,16 @@ import { listFunctions, regionOf } from "../google/deployed.ts";
 import { isDenied, isDisabled, isNotFound } from "../google/errors.ts";
 import { listFields, listIndexes, readDatabase, readRules } from "../google/firestore.ts";
 import { readServices, type ServiceStates } from "../google/services.ts";
+import { readBucket, type Bucket } from "../google/storage.ts";
 import { planCloud } from "./cloud-steps.ts";
-import { apisFor, defaults } from "./facts.ts";
+import { deployCommand, deployTarget, gembatchCommand, installCommand, type Invocation } from "./commands.ts";
+import { apisFor } from "./facts.ts";
 import { planFiles, type Deployed } from "./file-steps.ts";
 import { collectionsOf, declareDeployed } from "./indexes-file.ts";
 import { connectGoogle, type CommandIo } from "./io.ts";
-import { chooseCodebase, chooseProject, firestoreFiles, readProject, type Codebase, type FirebaseProject } from "./project.ts";
-import { readProjectEnv, resolveSettings, wantedPackages, type Settings } from "./settings.ts";
+import { payloadsAtRisk } from "./payloads.ts";
+import { chooseCodebase, chooseProject, needsDeployed, readProject, type Codebase, type FirebaseProject } from "./project.ts";
+import { envFileOf, readProjectEnv, resolveSettings, wantedPackages, withBucketAt, type Settings } from "./settings.ts";
 import { messageOf, planSteps, runSteps, toOutcome, type Outcome } from "./steps.ts";
 import { nextText, planText, stepText, type InitReport } from "./text.ts";
 
@@ -89,19 +92,31 @@ export async function runInitCommand(args: string[], io: CommandIo): Promise<num
     return 0;
   }
   const project = readProject(resolve(io.folder, values.dir ?? "."));
-  const id = chooseProject(project, values.project, io.env);
+  const chosen = chooseProject(project, values.project, io.env);
+  const { id } = chosen;
   const codebase = chooseCodebase(project, values.codebase);
+  const envFile = envFileOf(project, codebase, chosen);
+  const invocation: Invocation = {
+    cwd: io.folder,
+    root: project.root,
+    folder: codebase.folder,
+    project: envFile.project,
+    given: values,
+  };
   const offline = values.offline ?? false;
   const cloud = offline ? undefined : await readCloud(connectGoogle(io, id), id);
-  const settings = resolveSettings(values, {
+  const wanted = resolveSettings(values, {
     project: id,
-    env: readProjectEnv(project, codebase, id),
+    env: readProjectEnv(project, codebase, envFile),
     regions: cloud?.regions ?? [],
   });
+  const bucket = cloud === undefined ? undefined : await readBucketOf(cloud.client, wanted);
+  const settings = bucket?.location === undefined ? wanted : withBucketAt(wanted, bucket.location);
   const deployed = cloud === undefined ? unknown : await readDeployed(cloud.client, project, settings);
   const indexes = io.indexes(settings.prefix, deployed.edition);
   const collections = collectionsOf(io.indexes(settings.prefix), settings.prefix);
-  const files = planFiles({ project, codebase, settings, indexes, collections, deployed });
+  const files = planFiles({ project, codebase, envFile, settings, given: values, indexes, collections, deployed });
+  const risk = bucket && settings.bucket && payloadsAtRisk(bucket, settings.bucket);
   const steps = [...files.steps, ...(cloud === undefined ? [] : planCloud({ ...cloud, settings }))];
   const planned = await planSteps(steps);
   const report: InitReport = {
@@ -111,13 +126,13 @@ export async function runInitCommand(args: string[], io: CommandIo): Promise<num
     provider: settings.provider,
     offline,
     steps: planned.map(toOutcome),
-    warnings: files.warnings,
+    warnings: [...files.warnings, ...(risk ? [`${risk.note}: ${risk.mend}`] : [])],
   };
   const isDry = values["dry-run"] ?? false;
   const show = values.json ? io.err : io.out;
   const end = (outcome: InitReport, did: boolean): number => {
     const failed = outcome.steps.some(({ state }) => state === "failed" || state === "skipped");
-    const next = nextCommands(settings, codebase, outcome.steps);
+    const next = nextCommands(invocation, settings, codebase, outcome.steps);
     if (values.json) io.out(`${JSON.stringify({ ...outcome, dryRun: isDry, did, next }, null, 2)}\n`);
     else if (!failed && !isDry) show(nextText(next));
     if (failed) io.err("\ngembatch init: not everything was done. Mend what is said above and run it again: what is done stays.\n");
@@ -185,16 +200,21 @@ interface DeployedState extends Deployed {
   edition: string | undefined;
 }
 
-/** Of rules and indexes only what firebase.json does not name is read: the files of the others are what counts. */
+/** The bucket, if it is there and may be seen. */
+export async function readBucketOf(client: GoogleClient, { bucket }: Settings): Promise<Bucket | undefined> {
+  return bucket && (await ifReadable(readBucket(client, bucket.name), undefined));
+}
+
+/** Of rules and indexes only that is read which no file holds that a deploy takes. */
 async function readDeployed(client: GoogleClient, project: FirebaseProject, { project: id, database }: Settings): Promise<DeployedState> {
-  const files = firestoreFiles(project, database);
+  const needs = needsDeployed(project, database);
   const readAll = async () => declareDeployed(await listIndexes(client, id, database), await listFields(client, id, database));
   const readText = async () => (await readRules(client, id, database)) ?? null;
   const found = await ifReadable(readDatabase(client, id, database), undefined);
   return {
     edition: found?.databaseEdition,
-    indexes: files.hasIndexes ? undefined : await ifReadable(readAll(), { indexes: [], fieldOverrides: [] }),
-    rules: files.hasRules ? undefined : await ifReadable(readText(), null),
+    indexes: needs.indexes ? await ifReadable(readAll(), { indexes: [], fieldOverrides: [] }) : undefined,
+    rules: needs.rules ? await ifReadable(readText(), null) : undefined,
   };
 }
 
@@ -210,21 +230,12 @@ async function ifReadable<T, N>(promise: Promise<T>, none: N): Promise<T | N | u
 }
 
 /** What is left to a person, in order. */
-function nextCommands(settings: Settings, { name, folder, source }: Codebase, steps: readonly Outcome[]): string[] {
-  const { project, database, prefix, serviceAccount } = settings;
+function nextCommands(invocation: Invocation, settings: Settings, { name, source }: Codebase, steps: readonly Outcome[]): string[] {
   const missing = wantedPackages(settings).filter((one) => !(one in source.dependencies));
-  const options = [
-    ...(database === defaults.database ? [] : [` --database ${database}`]),
-    ...(prefix === defaults.prefix ? [] : [` --prefix ${prefix}`]),
-    ...(serviceAccount === undefined ? [] : [` --service-account ${serviceAccount}`]),
-  ];
   return [
-    ...(missing.length === 0 ? [] : [`npm install --prefix ${folder} ${missing.join(" ")}`]),
+    ...(missing.length === 0 ? [] : [installCommand(invocation, missing)]),
     ...steps.filter(({ state, area, show }) => state === "by hand" && area === "cloud" && show !== undefined).map(({ show }) => show!),
-    `firebase deploy --only ${deployTarget(name)},firestore --project ${project}`,
-    `npx --prefix ${folder} gembatch doctor --project ${project}${options.join("")}`,
+    deployCommand(invocation, `${deployTarget(name)},firestore`),
+    gembatchCommand(invocation, "doctor"),
   ];
 }
-
-/** What `firebase deploy --only` calls the functions of this codebase. */
-export const deployTarget = (codebase: string): string => (codebase === "default" ? "functions" : `functions:${codebase}`);

@@ -5,13 +5,15 @@
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { codeOnlyWarning, deafWarning, orderWarning, takesBareBucket, type ExistingCode } from "./code-warnings.ts";
+import { folderText, inFolder } from "./commands.ts";
 import { mergeEnv } from "./env-file.ts";
 import { defaults } from "./facts.ts";
-import { addExports } from "./functions-source.ts";
+import { addExports, keepsCode, readCode, readIndex, type SourceChange } from "./functions-source.ts";
 import { mergeIndexes, type DeclaredIndexes } from "./indexes-file.ts";
-import { firestoreFiles, nameFirestoreFiles, type Codebase, type FirebaseProject } from "./project.ts";
+import { firestoreFiles, nameFirestoreFiles, needsDeployed, type Codebase, type FirebaseProject } from "./project.ts";
 import { closedRules, mergeRules } from "./rules-file.ts";
-import { envFileOf, type Settings } from "./settings.ts";
+import { readProjectEnv, twoEnvFiles, type EnvFile, type GivenSettings, type Settings } from "./settings.ts";
 import type { Finding, Step } from "./steps.ts";
 
 /** What is deployed and not yet in files of the project: a file that is new must hold it, or the next deploy would take it away. `undefined`: it could not be read. */
@@ -24,7 +26,10 @@ export interface Deployed {
 export interface FileContext {
   project: FirebaseProject;
   codebase: Codebase;
+  envFile: EnvFile;
   settings: Settings;
+  /** Of the command line. */
+  given: GivenSettings;
   indexes: DeclaredIndexes;
   /** All collections of the store. */
   collections: readonly string[];
@@ -42,14 +47,19 @@ interface Change {
 
 /** Steps and what is to be known besides. */
 export function planFiles(context: FileContext): { steps: Step[]; warnings: string[] } {
+  const { codebase, envFile, settings, given } = context;
+  const folder = join(context.project.root, codebase.folder);
+  const source = addExports(folder, codebase.source, settings);
+  const name = inFolder(codebase.folder, codebase.source.index ?? "");
+  const code: ExistingCode | undefined = keepsCode(source) ? { name, text: readCode(folder, codebase.source) } : undefined;
   const rules = changeRules(context);
   const names = firestoreFiles(context.project, context.settings.database);
   const changes = [
     changeIndexes(context),
     rules.change,
     changeFirebaseJson(context, { indexes: names.indexes, ...(rules.isManaged ? { rules: names.rules } : {}) }),
-    changeEnv(context),
-    changeIndexFile(context),
+    changeEnv(context, code !== undefined && takesBareBucket(code.text)),
+    changeIndexFile(codebase, source),
   ];
   const { root } = context.project;
   const steps = changes.map(({ id, title, files, finding }): Step => ({
@@ -61,21 +71,28 @@ export function planFiles(context: FileContext): { steps: Step[]; warnings: stri
       for (const [path, text] of Object.entries(files)) writeWhole(join(root, path), text);
     },
   }));
-  const { provider, bucket, hearsOutputs, region, storageLocation } = context.settings;
-  const isDeaf = provider === "vertex" && bucket !== undefined && !hearsOutputs;
-  const deaf = `functions in ${region} cannot be triggered by a bucket in ${storageLocation}: gembatchOutput is left out, and outputs are found by looking`;
-  const isBlind = !names.hasIndexes && context.deployed.indexes === undefined;
+  const isDeaf = settings.provider === "vertex" && settings.bucket !== undefined && !settings.hearsOutputs;
+  // CommonJS, also what TypeScript makes of it, runs in the order of its lines.
+  const order = source.outcome === "by hand" || codebase.source.modules !== "ESM" ? undefined : source.outcome;
+  const isBlind = needsDeployed(context.project, settings.database).indexes && context.deployed.indexes === undefined;
   const compare = `${names.indexes} is new, and what is deployed could not be read: before you deploy, compare it with: firebase firestore:indexes`;
-  return {
-    steps,
-    warnings: [...rules.warnings, ...(isBlind ? [compare] : []), ...(isDeaf ? [deaf] : []), ...context.codebase.source.warnings],
-  };
+  const two = twoEnvFiles(envFile);
+  const warnings = [
+    ...rules.warnings,
+    isBlind ? compare : undefined,
+    isDeaf ? deafWarning(code, settings) : undefined,
+    code && codeOnlyWarning(code, settings, given),
+    order && orderWarning({ name, text: readIndex(folder, codebase.source) }, order),
+    two && `${two.note}: ${two.mend}`,
+    ...codebase.source.warnings,
+  ];
+  return { steps, warnings: warnings.filter((warning) => warning !== undefined) };
 }
 
 function changeIndexes({ project, settings, indexes, deployed }: FileContext): Change {
-  const { indexes: path, hasIndexes } = firestoreFiles(project, settings.database);
+  const { indexes: path } = firestoreFiles(project, settings.database);
   const before = read(project.root, path);
-  const kept = hasIndexes ? undefined : deployed.indexes;
+  const kept = needsDeployed(project, settings.database).indexes ? deployed.indexes : undefined;
   const base = kept === undefined ? (before ?? "") : mergeIndexes(before ?? "", kept, path).text;
   const { text, addedIndexes, addedFields, updatedFields } = mergeIndexes(base, indexes, path);
   const parts = [
@@ -98,14 +115,17 @@ function changeRules({ project, settings, collections, deployed }: FileContext):
 } {
   const { rules: path, hasRules } = firestoreFiles(project, settings.database);
   const before = read(project.root, path);
-  const base = hasRules ? (before ?? closedRules) : deployed.rules === null ? closedRules : deployed.rules;
+  const isKept = !needsDeployed(project, settings.database).rules;
+  const base = isKept ? before : deployed.rules === null ? closedRules : deployed.rules;
   const byHand = (note: string) => ({
     change: { id: "rules", title: path, files: {}, finding: { state: "by hand" as const, note } },
     warnings: [],
     isManaged: false,
   });
   if (base === undefined)
-    return byHand("firebase.json names no rules, and the deployed ones cannot be read now: run this again with a connection");
+    return byHand(
+      `${hasRules ? "is missing" : "firebase.json names no rules"}, and the deployed ones cannot be read now: run this again with a connection`,
+    );
   if (!hasRules && before !== undefined)
     return byHand(`is there, but firebase.json does not name it: add "rules": "${path}" if it is what is deployed, then run this again`);
   const { text, outcome, opensAll } = mergeRules(base, collections);
@@ -119,7 +139,7 @@ function changeRules({ project, settings, collections, deployed }: FileContext):
     added: "closes gembatch's collections to all but the server",
     updated: "closes gembatch's collections as of now",
   };
-  const how = hasRules ? "" : base === closedRules ? ", and all others: none were deployed" : ", the rest as deployed";
+  const how = isKept ? "" : base === closedRules ? ", and all others: none were deployed" : ", the rest as deployed";
   const finding: Finding = { state: text === before ? "already" : "planned", note: notes[outcome] + how };
   return {
     change: { id: "rules", title: path, files: { [path]: text }, finding },
@@ -140,44 +160,54 @@ function changeFirebaseJson({ project, settings }: FileContext, files: { indexes
   return { id: "firebase.json", title: "firebase.json", files: { "firebase.json": text }, finding };
 }
 
-/** What the functions find in their environment. */
-export function wantedEnv({ provider, bucket, dataset, location, region }: Settings): Map<string, string> {
+/** What the functions find in their environment. `isBare`: the trigger in their code takes the name of the bucket from there, so no folder can be in it. */
+export function wantedEnv({ provider, bucket, dataset, location, region }: Settings, isBare = false): Map<string, string> {
   const values = new Map<string, string>([
     ["GEMBATCH_PROVIDER", provider],
     ["GEMBATCH_REGION", region],
   ]);
   // A bare name where that says it all: the trigger of the bucket takes no other.
   if (bucket)
-    values.set("GEMBATCH_VERTEX_BUCKET", bucket.folder === defaults.folder ? bucket.name : `gs://${bucket.name}/${bucket.folder}`);
+    values.set(
+      "GEMBATCH_VERTEX_BUCKET",
+      isBare || bucket.folder === defaults.folder ? bucket.name : `gs://${bucket.name}/${bucket.folder}`,
+    );
   if (dataset !== undefined) values.set("GEMBATCH_VERTEX_DATASET", dataset);
   if (provider === "vertex") values.set("GOOGLE_CLOUD_LOCATION", location);
   return values;
 }
 
-function changeEnv({ project, codebase, settings }: FileContext): Change {
-  const path = envFileOf(project, codebase, settings.project);
+/** Parameters of the functions that nothing else says: set where they are not, since a deploy without a terminal takes no defaults. */
+export function defaultEnv(): Map<string, string> {
+  return new Map([
+    ["GEMBATCH_MEMORY_MB", String(defaults.memoryMb)],
+    ["GEMBATCH_MAX_INSTANCES", String(defaults.maxInstances)],
+  ]);
+}
+
+function changeEnv({ project, codebase, envFile, settings }: FileContext, isBare: boolean): Change {
+  const { path } = envFile;
   const before = read(project.root, path);
-  const wanted = wantedEnv(settings);
+  const present = readProjectEnv(project, codebase, envFile);
+  const wanted = new Map([...wantedEnv(settings, isBare), ...[...defaultEnv()].filter(([name]) => !present.has(name))]);
   const text = mergeEnv(before ?? "", wanted);
-  const names = [...wanted.keys()].join(", ");
+  const names = [...new Set([...wanted.keys(), ...defaultEnv().keys()])].join(", ");
   const finding: Finding = text === before ? { state: "already", note: names } : { state: "planned", note: `sets ${names}` };
   return { id: "env", title: path, files: { [path]: text }, finding };
 }
 
-function changeIndexFile({ project, codebase, settings }: FileContext): Change {
-  const { folder, source } = codebase;
-  const { files, outcome, why, show } = addExports(join(project.root, folder), source, settings);
-  const title = source.index === undefined ? folder : `${folder}/${source.index}`;
+function changeIndexFile({ folder, source }: Codebase, { files, outcome, why, show }: SourceChange): Change {
+  const title = source.index === undefined ? folderText(folder) : inFolder(folder, source.index);
   const made = Object.keys(files).filter((path) => path !== source.index);
   const findings: Record<typeof outcome, Finding> = {
     already: { state: "already", note: "exports the functions" },
     added: {
       state: "planned",
-      note: `exports the functions${made.length === 0 ? "" : `, from ${made.map((path) => `${folder}/${path}`).join(", ")}`}`,
+      note: `exports the functions${made.length === 0 ? "" : `, from ${made.map((path) => inFolder(folder, path)).join(", ")}`}`,
     },
     "by hand": { state: "by hand", note: `${why}: add this yourself`, ...(show === undefined ? {} : { show }) },
   };
-  const placed = Object.fromEntries(Object.entries(files).map(([path, text]) => [`${folder}/${path}`, text]));
+  const placed = Object.fromEntries(Object.entries(files).map(([path, text]) => [inFolder(folder, path), text]));
   return { id: "exports", title, files: placed, finding: findings[outcome] };
 }
 

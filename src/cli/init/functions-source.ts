@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { defaults, functionNames } from "./facts.ts";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { defaults, functionNames, payloadFolder } from "./facts.ts";
 import type { Settings } from "./settings.ts";
 
 export interface Source {
@@ -112,6 +112,29 @@ export function addExports(folder: string, source: Source, snippet: Snippet): So
   };
 }
 
+/** Whether the code that defines the functions is there, and stays as it is. */
+export function keepsCode({ outcome, files }: SourceChange): boolean {
+  return outcome === "already" || (outcome === "added" && Object.keys(files).length === 1);
+}
+
+/** The text of the file that exports the functions, without comments. */
+export function readIndex(folder: string, { index }: Source): string {
+  return index === undefined ? "" : withoutComments(readFileSync(join(folder, index), "utf8"));
+}
+
+/** The text of all code that lies where that file is, without comments. */
+export function readCode(folder: string, { index }: Source): string {
+  if (index === undefined) return "";
+  const at = join(folder, dirname(index));
+  const texts = (path: string): string[] =>
+    readdirSync(path, { withFileTypes: true }).flatMap((entry) => {
+      if (entry.name.startsWith(".") || entry.name === "node_modules") return [];
+      if (entry.isDirectory()) return texts(join(path, entry.name));
+      return entry.isFile() && /\.[cm]?[jt]s$/.test(entry.name) ? [withoutComments(readFileSync(join(path, entry.name), "utf8"))] : [];
+    });
+  return texts(at).join("\n");
+}
+
 /** The names that are exported: the third hears of outputs in the bucket. */
 function namesOf({ hearsOutputs }: Snippet): string {
   const [work, sweep, output] = functionNames;
@@ -129,20 +152,21 @@ function triggerBucket({ name, folder }: NonNullable<Snippet["bucket"]>): string
   return folder === defaults.folder ? "true" : JSON.stringify(`gs://${name}/${folder}`);
 }
 
+/** An object of options; empty without any. */
+export function optionsText(...entries: (readonly [name: string, value: string | undefined])[]): string {
+  const given = entries.filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}`);
+  return given.length === 0 ? "" : `{ ${given.join(", ")} }`;
+}
+
 /** The file that holds the instance, where chains are registered. It is not the index: what that exports is taken for functions. */
 function ownFile(snippet: Snippet, isEsm: boolean): string {
   const { provider, database, prefix, bucket, hearsOutputs, serviceAccount } = snippet;
-  const list = (...entries: (readonly [name: string, value: string | undefined])[]): string => {
-    const given = entries.filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}`);
-    return given.length === 0 ? "" : `{ ${given.join(", ")} }`;
-  };
-  const store = list(
+  const store = optionsText(
     ["databaseId", database === defaults.database ? undefined : JSON.stringify(database)],
     ["prefix", prefix === defaults.prefix ? undefined : JSON.stringify(prefix)],
   );
-  // Beside the folder of jobs, whose objects are deleted after some days.
-  const payloads = bucket && list(["bucket", JSON.stringify(bucket.name)], ["prefix", JSON.stringify(`${bucket.folder}-payloads`)]);
-  const options = list(
+  const payloads = bucket && optionsText(["bucket", JSON.stringify(bucket.name)], ["prefix", JSON.stringify(payloadFolder(bucket.folder))]);
+  const options = optionsText(
     ["bucket", bucket && hearsOutputs ? triggerBucket(bucket) : undefined],
     ["secrets", provider === "gemini" ? JSON.stringify([defaults.secret]) : undefined],
     ["serviceAccount", serviceAccount === undefined ? undefined : JSON.stringify(serviceAccount)],

@@ -72,14 +72,25 @@ function readCodebases(root: string, node: JsonNode | undefined): Codebase[] {
   );
 }
 
-/** The id of the project that was asked for: by id, by alias, what `firebase use` chose for this folder, the default of .firebaserc, or that of the environment. */
-export function chooseProject({ root, aliases }: FirebaseProject, asked: string | undefined, env: NodeJS.ProcessEnv): string {
+export interface ChosenProject {
+  id: string;
+  /** The alias by which it was named, if it was. */
+  alias: string | undefined;
+}
+
+/** The project that was asked for: by id, by alias, what `firebase use` chose for this folder, the default of .firebaserc, or that of the environment. */
+export function chooseProject({ root, aliases }: FirebaseProject, asked: string | undefined, env: NodeJS.ProcessEnv): ChosenProject {
+  const byName = (name: string): ChosenProject => {
+    const id = aliases[name];
+    return { id: id ?? name, alias: id === undefined ? undefined : name };
+  };
   const chosen = asked ?? activeProject(root, env);
-  if (chosen !== undefined) return aliases[chosen] ?? chosen;
-  const found = aliases["default"] ?? env["GCLOUD_PROJECT"] ?? env["GOOGLE_CLOUD_PROJECT"];
-  if (found !== undefined && found !== "") return found;
+  if (chosen !== undefined) return byName(chosen);
+  if (aliases["default"] !== undefined) return byName("default");
+  const found = env["GCLOUD_PROJECT"] ?? env["GOOGLE_CLOUD_PROJECT"];
+  if (found !== undefined && found !== "") return { id: found, alias: undefined };
   const names = Object.entries(aliases).map(([alias, id]) => `${alias} (${id})`);
-  if (names.length === 1) return Object.values(aliases)[0]!;
+  if (names.length === 1) return byName(Object.keys(aliases)[0]!);
   throw new GembatchError(
     "invalid_option",
     names.length === 0 ? "There is no project in .firebaserc." : "There is no default project in .firebaserc.",
@@ -134,6 +145,13 @@ export interface FirestoreFiles {
   hasRules: boolean;
 }
 
+/** Whether what is deployed is to go into a file: it is not there, or is not what a deploy takes. */
+export function needsDeployed(project: Pick<FirebaseProject, "root" | "text">, database: string): { indexes: boolean; rules: boolean } {
+  const { indexes, rules, hasIndexes, hasRules } = firestoreFiles(project, database);
+  const isThere = (path: string): boolean => existsSync(join(project.root, path));
+  return { indexes: !hasIndexes || !isThere(indexes), rules: !hasRules || !isThere(rules) };
+}
+
 /** The files of this database, as firebase.json names them or as it would. */
 export function firestoreFiles(project: Pick<FirebaseProject, "text">, database: string): FirestoreFiles {
   const entry = firestoreEntry(parseJsonText(project.text, "firebase.json"), database);
@@ -173,5 +191,8 @@ export function nameFirestoreFiles(text: string, database: string, files: { inde
   }
   const ours = { ...(database === "(default)" && node === undefined ? {} : { database }), ...files };
   if (node === undefined) return setMember(text, config, "firestore", ours);
-  return node.kind === "array" ? appendItem(text, node, ours) : wrapInArray(text, node, ours);
+  if (node.kind === "array") return appendItem(text, node, ours);
+  // Alone it may leave its database out, in a list the Firebase CLI refuses that.
+  const named = node.kind === "object" && memberOf(node, "database") === undefined ? setMember(text, node, "database", "(default)") : text;
+  return wrapInArray(named, memberOf(parseJsonText(named, "firebase.json"), "firestore")!, ours);
 }

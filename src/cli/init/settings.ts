@@ -6,9 +6,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { GembatchError } from "../../core/errors.ts";
+import { inFolder } from "./commands.ts";
 import { readEnv } from "./env-file.ts";
 import { canListen, defaults, minDays, type ProviderName } from "./facts.ts";
-import type { Codebase, FirebaseProject } from "./project.ts";
+import type { ChosenProject, Codebase, FirebaseProject } from "./project.ts";
 
 /** Of the command line. */
 export interface GivenSettings {
@@ -34,6 +35,8 @@ export interface Settings {
   location: string;
   /** Where the bucket and the dataset are made. */
   storageLocation: string;
+  /** Where the bucket is, or will be. */
+  bucketLocation: string;
   /** Where functions run. */
   region: string;
   /** Whether a function there can hear of outputs in the bucket. */
@@ -47,19 +50,43 @@ export interface Settings {
   serviceAccount: string | undefined;
 }
 
-/** The dotenv file of the codebase for this project: that of an alias if there is one, since the Firebase CLI refuses both. Relative to the project's folder. */
-export function envFileOf({ root, aliases }: FirebaseProject, { folder }: Codebase, project: string): string {
-  const byAlias = Object.entries(aliases)
-    .filter(([alias, id]) => id === project && alias !== "default")
-    .map(([alias]) => `${folder}/.env.${alias}`)
-    .find((path) => existsSync(join(root, path)));
-  return byAlias ?? `${folder}/.env.${project}`;
+/** A dotenv file of the codebase beside `.env`. */
+export interface EnvFile {
+  /** Relative to the project's folder. */
+  path: string;
+  /** What `--project` must say for the Firebase CLI to read it. */
+  project: string;
+  /** Files of aliases for which the Firebase CLI refuses to deploy, since there is one of the id as well. */
+  refused: readonly string[];
+}
+
+/**
+ * The dotenv file of the codebase for this project. The Firebase CLI reads that of the id always and that of the alias by which the project is named, and refuses both: so it is that of an alias, where there is one, and
+ * no other.
+ */
+export function envFileOf({ root, aliases }: FirebaseProject, { folder }: Codebase, { id, alias }: ChosenProject): EnvFile {
+  const isThere = (name: string): boolean => existsSync(join(root, folder, `.env.${name}`));
+  const names = Object.keys(aliases).filter((name) => aliases[name] === id && name !== id && isThere(name));
+  // Of several the one that was asked for.
+  const byAlias = names.find((name) => name === alias) ?? names[0];
+  if (byAlias !== undefined && !isThere(id)) return { path: inFolder(folder, `.env.${byAlias}`), project: byAlias, refused: [] };
+  return { path: inFolder(folder, `.env.${id}`), project: id, refused: names.map((name) => inFolder(folder, `.env.${name}`)) };
+}
+
+/** Both files are there: what keeps a deploy by alias from working, and how to mend it. */
+export function twoEnvFiles({ path, refused }: EnvFile): { note: string; mend: string } | undefined {
+  return refused.length === 0
+    ? undefined
+    : {
+        note: `beside ${path} there is ${refused.join(" and ")}: the Firebase CLI refuses to deploy with both when the project is named by its alias`,
+        mend: `move the lines of ${refused.join(" and ")} into ${path} and delete it`,
+      };
 }
 
 /** The values that the functions will find: of `.env`, then of the project's own file. */
-export function readProjectEnv(project: FirebaseProject, codebase: Codebase, id: string): Map<string, string> {
+export function readProjectEnv(project: FirebaseProject, codebase: Codebase, envFile: EnvFile): Map<string, string> {
   const values = new Map<string, string>();
-  for (const path of [`${codebase.folder}/.env`, envFileOf(project, codebase, id)]) {
+  for (const path of [inFolder(codebase.folder, ".env"), envFile.path]) {
     const file = join(project.root, path);
     if (existsSync(file)) for (const [name, value] of readEnv(readFileSync(file, "utf8"))) values.set(name, value);
   }
@@ -109,8 +136,9 @@ export function resolveSettings(
     dataset,
     location,
     storageLocation,
+    bucketLocation: storageLocation,
     region,
-    hearsOutputs: provider === "vertex" && bucket !== undefined && canListen(region, storageLocation),
+    hearsOutputs: hears({ provider, bucket, region }, storageLocation),
     database: check(
       "database",
       given.database ?? defaults.database,
@@ -122,6 +150,16 @@ export function resolveSettings(
     serviceAccount:
       account === undefined ? undefined : check("service-account", account, /^[\w.-]+@[\w.-]+$/, "the e-mail address of an account"),
   };
+}
+
+/** The settings with a bucket that is there already. */
+export function withBucketAt(settings: Settings, location: string): Settings {
+  const bucketLocation = location.toLowerCase();
+  return { ...settings, bucketLocation, hearsOutputs: hears(settings, bucketLocation) };
+}
+
+function hears({ provider, bucket, region }: Pick<Settings, "provider" | "bucket" | "region">, location: string): boolean {
+  return provider === "vertex" && bucket !== undefined && canListen(region, location);
 }
 
 /** The packages that the functions need, by what they use. */

@@ -1,4 +1,5 @@
 /** The plan and its outcome for people. */
+import { folderText } from "./commands.ts";
 import type { Outcome } from "./steps.ts";
 
 /** What is printed with `--json`. */
@@ -33,7 +34,7 @@ export function planText({ steps, warnings, ...report }: InitReport): string {
 }
 
 function headText({ project, folder, codebase, provider, offline }: Omit<InitReport, "steps" | "warnings">): string {
-  const where = `functions in ${codebase.folder}/ (${codebase.language}, ${codebase.modules})`;
+  const where = `functions in ${folderText(codebase.folder)} (${codebase.language}, ${codebase.modules})`;
   return `gembatch init: project ${project}, ${where}, provider ${provider}${offline ? ", offline" : ""}\n${folder}\n`;
 }
 

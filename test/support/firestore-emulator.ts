@@ -28,7 +28,19 @@ export async function startFirestore({ port, own = false }: { port?: number; own
   if (jar === undefined) {
     return "No Firestore emulator: install the Cloud SDK with its component cloud-firestore-emulator, or run `firebase setup:emulators:firestore`, or set FIRESTORE_EMULATOR_HOST.";
   }
-  const chosen = port ?? (await freePort());
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await launch(jar, port ?? (await freePort()));
+    } catch (thrown) {
+      const { message } = thrown as Error;
+      // A port that was free a moment ago: another server was quicker.
+      if (port === undefined && tries < 5 && message.includes("Address already in use")) continue;
+      return `The Firestore emulator did not start: ${message}`;
+    }
+  }
+}
+
+async function launch(jar: string, chosen: number): Promise<FirestoreEmulator> {
   const flags = ["-Duser.language=en", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
   const program = ["-cp", jar, "com.google.cloud.datastore.emulator.firestore.CloudFirestore", "start"];
   const server = spawn("java", [...flags, ...program, "--host=127.0.0.1", `--port=${chosen}`], { stdio: ["ignore", "pipe", "pipe"] });
@@ -39,7 +51,7 @@ export async function startFirestore({ port, own = false }: { port?: number; own
   } catch (thrown) {
     process.removeListener("exit", end);
     end();
-    return `The Firestore emulator did not start: ${(thrown as Error).message}`;
+    throw thrown;
   }
   return {
     host: `127.0.0.1:${chosen}`,
@@ -64,7 +76,7 @@ async function isReady(server: ChildProcess, port: number): Promise<void> {
   let log = "";
   let failed: Error | undefined;
   for (const stream of [server.stdout, server.stderr])
-    stream?.setEncoding("utf8").on("data", (text: string) => (log = (log + text).slice(-2_000)));
+    stream?.setEncoding("utf8").on("data", (text: string) => (log = (log + text).slice(-4_000)));
   server.once("error", (error) => (failed = error));
   server.once("exit", (code) => (failed ??= new Error(`java ended with ${code}: ${log}`)));
   for (let tries = 0; tries < 300; tries += 1) {

@@ -9,7 +9,7 @@ const source = join(import.meta.dirname, "src");
 process.env["NODE_COMPILE_CACHE"] ??= join(import.meta.dirname, "out", "compile-cache");
 
 /**
- * Files that take half a minute and more. They are begun first, the longest before the others: otherwise one of two workers ends with such a file alone. Those over the emulator of Firestore stand apart, for two of
+ * Files that take a quarter of a minute and more. They are begun first, the longest before the others: otherwise one of the workers ends with such a file alone. Those over the emulator of Firestore stand apart, for two of
  * them at a time get into each other's way.
  */
 const long = [
@@ -19,12 +19,17 @@ const long = [
   "test/firebase/windows.test.ts",
   "test/process/workers.test.ts",
   "test/sim/sim.test.ts",
+  "src/stores/firestore/edges.test.ts",
+  "test/modes/simulation.test.ts",
   "test/firebase/chain.test.ts",
   "src/stores/postgres/store.test.ts",
-  "test/modes/simulation.test.ts",
-  "src/stores/firestore/limits.test.ts",
-  "examples/abc/abc.test.ts",
   "test/process/kills.test.ts",
+  "src/stores/firestore/limits.test.ts",
+  "test/package.test.ts",
+  "examples/abc/abc.test.ts",
+  "src/stores/firestore/races.test.ts",
+  "test/process/processes.test.ts",
+  "src/stores/firestore/chains.test.ts",
 ];
 
 class LongestFirst extends BaseSequencer {

@@ -372,28 +372,28 @@ describe("the dotenv file of a project", () => {
 });
 
 describe("commands", () => {
-  const call = (cwd: string, folder: string, given: GivenOptions = {}) => ({ cwd, root: "/work/app", folder, project: "live", given });
+  const call = (cwd: string, folder: string, given: GivenOptions = {}) => ({ cwd, root: "/projects/app", folder, project: "live", given });
 
   it("are for the folder in which the command was run", () => {
     const packages = ["gembatch"];
-    expect(installCommand(call("/work/app", "functions"), packages)).toBe("npm install --prefix functions gembatch");
-    expect(installCommand(call("/work/app/functions", "functions"), packages)).toBe("npm install gembatch");
-    expect(installCommand(call("/work/app", ""), packages)).toBe("npm install gembatch");
-    expect(installCommand(call("/work/app/apps/web", "apps/my api"), packages)).toBe("npm install --prefix '../my api' gembatch");
-    expect(deployCommand(call("/work/app/functions/src", "functions"), "functions")).toBe(
+    expect(installCommand(call("/projects/app", "functions"), packages)).toBe("npm install --prefix functions gembatch");
+    expect(installCommand(call("/projects/app/functions", "functions"), packages)).toBe("npm install gembatch");
+    expect(installCommand(call("/projects/app", ""), packages)).toBe("npm install gembatch");
+    expect(installCommand(call("/projects/app/apps/web", "apps/my api"), packages)).toBe("npm install --prefix '../my api' gembatch");
+    expect(deployCommand(call("/projects/app/functions/src", "functions"), "functions")).toBe(
       "firebase deploy --only functions --project live",
     );
-    expect(deployCommand(call("/work", "functions"), "functions")).toBe(
+    expect(deployCommand(call("/projects", "functions"), "functions")).toBe(
       "firebase deploy --only functions --project live --config app/firebase.json",
     );
   });
 
   it("repeat the options that were given, as words of a shell", () => {
     const given = { prefix: "gb", bucket: "gs://b/jobs", database: "(default)", "service-account": "a@p.iam.gserviceaccount.com" };
-    expect(gembatchCommand(call("/work/app/functions", "functions", given), "doctor")).toBe(
+    expect(gembatchCommand(call("/projects/app/functions", "functions", given), "doctor")).toBe(
       "npx gembatch doctor --project live --bucket gs://b/jobs --database '(default)' --prefix gb --service-account a@p.iam.gserviceaccount.com",
     );
-    expect(gembatchCommand(call("/work", "functions", { dir: "app", region: "it's" }), "init", { bucket: "NEW-NAME" })).toBe(
+    expect(gembatchCommand(call("/projects", "functions", { dir: "app", region: "it's" }), "init", { bucket: "NEW-NAME" })).toBe(
       `npx --prefix app/functions gembatch init --project live --dir app --bucket NEW-NAME --region 'it'\\''s'`,
     );
   });

@@ -16,9 +16,9 @@ describe("a process that is killed at any call of a port is taken up by the next
           return (await models.generateContent(ask(`t:${summary.text}`))).text;
         }),
       "doc",
-      { restartAfter: "0s", every: everyNth(3) },
+      { restartAfter: "0s", every: everyNth(5) },
     );
-    expect(figures).toMatchObject({ runs: 1, prompts: 2, jobs: 2, crashes: 2 * Math.ceil(figures.calls / everyNth(3)) });
+    expect(figures).toMatchObject({ runs: 1, prompts: 2, jobs: 2, crashes: 2 * Math.ceil(figures.calls / everyNth(5)) });
     expect(figures.calls).toBeGreaterThan(50);
   });
 
@@ -33,7 +33,7 @@ describe("a process that is killed at any call of a port is taken up by the next
           return Promise.all([branch("a"), branch("b")]);
         }),
       "doc",
-      { worker: { parkedBytes: 0 } },
+      { worker: { parkedBytes: 0 }, every: everyNth(2) },
     );
     expect(figures).toMatchObject({ runs: 1, prompts: 4, jobs: 2 });
   });
@@ -49,7 +49,7 @@ describe("a process that is killed at any call of a port is taken up by the next
         return async (text: string) => gembatch.submit(request(`1 ${text}`), model, second, undefined, { id: "first" });
       },
       "doc",
-      { every: everyNth(2) },
+      { every: everyNth(3) },
     );
     expect(figures).toMatchObject({ runs: 3, prompts: 3, jobs: 2 });
   });
@@ -69,7 +69,7 @@ describe("a process that is killed at any call of a port is taken up by the next
         });
       },
       undefined,
-      { worker: { parkedBytes: 0 }, every: everyNth(2) },
+      { worker: { parkedBytes: 0 }, every: everyNth(3) },
     );
     expect(figures).toMatchObject({ runs: 2, prompts: 2, jobs: 2 });
     // Once in every course, and once more where the process died between the step and its commit.
@@ -84,7 +84,7 @@ describe("a process that is killed at any call of a port is taken up by the next
         return gembatch.chain("all", async ({ map }, count: number) => map(item, [...Array.from({ length: count }).keys()]));
       },
       4,
-      { every: everyNth(3) },
+      { every: everyNth(5) },
     );
     expect(figures).toMatchObject({ runs: 5, prompts: 4, jobs: 1 });
   });
@@ -101,7 +101,7 @@ describe("a process that is killed at any call of a port is taken up by the next
         }),
       undefined,
       {
-        every: everyNth(3),
+        every: everyNth(5),
         answer: (prompt, { key }) => {
           if (prompt === "bad") return { error: { code: 3, message: "bad" } };
           return key.endsWith(".1") ? undefined : "here";

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { expectedRuns } from "../sim/oracle.ts";
+import { isThorough } from "../support/thorough.ts";
 import { runCourse, type Course } from "./course.ts";
 import { drawAllFaults, drawCallFaults } from "./faults.ts";
 import { modes, type Mode } from "./modes.ts";
@@ -8,7 +9,7 @@ import { judgeCourse } from "./verdict.ts";
 
 /** More of them: `GEMBATCH_MODES_SEEDS=100 npx vitest run test/modes`, from another one on: `GEMBATCH_MODES_SEED=7`. */
 const first = Number(process.env["GEMBATCH_MODES_SEED"] ?? 1);
-const count = Number(process.env["GEMBATCH_MODES_SEEDS"] ?? 2);
+const count = Number(process.env["GEMBATCH_MODES_SEEDS"] ?? (isThorough ? 4 : 1));
 const seeds = Array.from({ length: count }, (_, n) => first + n);
 
 const courses = new Map<Mode, Promise<Course>>();

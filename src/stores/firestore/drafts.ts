@@ -2,10 +2,10 @@
  * A turn that asks for more than one transaction carries: the prompts and values of its entries are written first, some documents at a time, and only then the turn is committed, with no more than rows. A draft has no row, so
  * nobody sees it; one whose turn never comes is overwritten by the next entry of that number, or removed with the run.
  */
-import { errorText } from "../batch-update.ts";
 import type { TurnCommit } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import type { Database } from "./database.ts";
+import { storedError } from "./entries.ts";
 import { digest, entryKey } from "./keys.ts";
 import { workerKey } from "./rows.ts";
 import { runAt } from "./runs.ts";
@@ -59,7 +59,7 @@ function portionsOf({ entries, firstNo }: TurnCommit): Draft[][] {
 
 /** `undefined`: the entry has no payload. */
 function draftOf({ request, settled }: TurnCommit["entries"][number], no: number): Draft | undefined {
-  const error = errorText(settled?.error);
+  const error = storedError(settled?.error);
   const texts = {
     ...(request !== undefined && { body: request.body }),
     ...(settled?.value !== undefined && { value: settled.value }),

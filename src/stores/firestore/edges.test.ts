@@ -2,7 +2,19 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Firestore } from "@google-cloud/firestore";
 import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
-import { child, digestRuns, failed, flexLane, newRun, request, StoreKit, succeeded, usage } from "../../testing/store-kit.ts";
+import {
+  child,
+  digestRuns,
+  failed,
+  failure,
+  flexLane,
+  newRun,
+  request,
+  step,
+  StoreKit,
+  succeeded,
+  usage,
+} from "../../testing/store-kit.ts";
 import { expectConservation } from "../../testing/store-suite.ts";
 import type { FirestoreStore } from "./store.ts";
 
@@ -119,6 +131,7 @@ describeFirestore("runs that end with thousands of open requests", () => {
     expect(await store.cancelRuns({ now: kit.now, ids: ids(60) })).toHaveLength(60);
     kit.now += 60_000;
     await kit.beat("w2");
+    await store.fireTimers({ now: kit.now, limit: 10 });
     expect(await store.stats()).toMatchObject({ runs: { cancelled: 60, running: 0 }, requests: { queued: 0, cancelled: 4_800 } });
     expect((await store.activity({ now: kit.now, chains: [] })).lanes).toEqual([]);
   }, 120_000);
@@ -143,6 +156,49 @@ describeFirestore("runs that end with thousands of open requests", () => {
     },
     120_000,
   );
+});
+
+describeFirestore("a process that dies while it ends a run in portions", () => {
+  it("leaves the rest to the next look at timers; until then nothing of the run is removed", async () => {
+    await kit.start(newRun("a"));
+    await kit.commit(await kit.claimOne(), { entries: ids(2_200, "q").map((key) => request(key)) });
+    before(2, async () => {
+      throw Object.assign(new Error("gone"), { code: 7 });
+    });
+    await expect(store.cancelRuns({ now: kit.now, ids: ["a"] })).rejects.toMatchObject({ code: "store_unavailable" });
+    expect(await kit.state("a")).toBe("cancelled");
+    expect((await store.stats()).requests.queued).toBe(1_200);
+    kit.now += 1_000;
+    const removal = { now: kit.now, limit: 5_000, runs: { cancelled: kit.now } };
+    expect((await store.removeEnded(removal)).runs).toBe(0);
+    // Another process, which knows of nothing.
+    const other = await openStore(client);
+    await other.fireTimers({ now: kit.now, limit: 10 });
+    await other.close();
+    expect((await store.stats()).requests).toMatchObject({ queued: 0, cancelled: 2_200 });
+    await expectConservation(store, expect);
+    expect((await store.removeEnded(removal)).runs).toBe(1);
+    expect((await store.stats()).requests.cancelled).toBe(0);
+  }, 60_000);
+});
+
+describeFirestore("a batch that hundreds of requests have left", () => {
+  it("is removed with all that is noted of them", async () => {
+    await kit.start(newRun("a"));
+    const run = await kit.claimOne();
+    await kit.commit(run, { entries: ids(900, "q").map((key) => request(key)), outcome: { type: "waiting" } });
+    let batch = await kit.form("b", { chunk: 2_000 });
+    while (batch?.state === "forming") batch = await kit.form("b", { chunk: 2_000 });
+    const routing = await kit.routing("b");
+    await store.holdRuns({ now: kit.now, ids: ["a"], error: failure("held") });
+    expect(await store.retryRuns({ now: kit.now, ids: ["a"], afresh: true })).toEqual(["a"]);
+    const departed = async () => (await client.collection("gembatch_departed").count().get()).data().count;
+    expect(await departed()).toBe(900);
+    await kit.update(routing, { state: "completed", endedAt: kit.now });
+    kit.now += 1_000;
+    const removed = await store.removeEnded({ now: kit.now, limit: 100, runs: {}, batches: kit.now });
+    expect([removed.batches, await departed()]).toEqual([1, 0]);
+  }, 60_000);
 });
 
 describeFirestore("what is too long for a document", () => {
@@ -175,6 +231,24 @@ describeFirestore("what is too long for a document", () => {
     );
     const errors = await Promise.all(["a", "b"].map(async (id) => (await kit.history(id)).at(-1)?.error?.message));
     expect(errors).toEqual([expect.stringMatching(/^refused .* … \(\d+ characters\)$/), expect.stringContaining("has room for")]);
+  }, 60_000);
+});
+
+describeFirestore("an error of a step", () => {
+  it("is shortened, whatever a program says in it, also in a turn of several parts", async () => {
+    await kit.start(newRun("a"), newRun("b"));
+    const runs = await kit.claim(2);
+    const entry = { ...step("s"), settled: { error: failure("very long ".repeat(200_000)) } };
+    const big = ids(6, "big").map((key) => request(key, { body: long(800_000) }));
+    await kit.commit(
+      runs.find(({ id }) => id === "a")!,
+      { entries: [entry, request("q")] },
+    );
+    await kit.commit(
+      runs.find(({ id }) => id === "b")!,
+      { entries: [entry, ...big] },
+    );
+    for (const id of ["a", "b"]) expect((await kit.history(id))[0]?.error?.message).toMatch(/^very long .* … \(2000000 characters\)$/);
   }, 60_000);
 });
 

@@ -23,7 +23,7 @@ export function settleEntry(
   released = 0,
 ): void {
   unit.entries.change(entry, { state, seq: run.seq + 1 });
-  unit.entries.setTexts(entry, { value: answer.value ?? null, error: errorText(shortened(answer.error)) });
+  unit.entries.setTexts(entry, { value: answer.value ?? null, error: storedError(answer.error) });
   chargeEntry(unit, entry, bill);
   unit.runs.change(run, { seq: run.seq + 1, open: run.open - 1 });
   if (run.state === RUN.waiting) {
@@ -36,11 +36,12 @@ export function settleEntry(
 /** Bytes of an error: beside `MAX_TEXT` of payloads a document has room for some 48 KB. */
 const MAX_ERROR = 16_000;
 
-/** An error that fits beside everything else. */
-export function shortened(error: SerializedError | undefined): SerializedError | undefined {
-  if (error === undefined || Buffer.byteLength(JSON.stringify(error)) <= MAX_ERROR) return error;
+/** The text of an error as entries and runs have it: shortened, so that it fits beside everything else. */
+export function storedError(error: SerializedError | null | undefined): string | null {
+  const text = errorText(error ?? undefined);
+  if (error == null || text === null || Buffer.byteLength(text) <= MAX_ERROR) return text;
   const { code, name, message, retryable } = error;
-  return { code, name, message: `${message.slice(0, MAX_ERROR / 8)} … (${message.length} characters)`, retryable };
+  return errorText({ code, name, message: `${message.slice(0, MAX_ERROR / 8)} … (${message.length} characters)`, retryable });
 }
 
 /** What of an answer can be stored with the entry: one that is too long for a document becomes an error, for it would be too long for ever. */

@@ -96,9 +96,17 @@ class Removal {
   }
 
   async #removeBatch(no: string): Promise<boolean> {
+    for (;;) {
+      const done = await this.#removeSomeOfBatch(no);
+      if (done !== "some") return done === "all";
+    }
+  }
+
+  /** The batch goes with the last of its departed rows. */
+  async #removeSomeOfBatch(no: string): Promise<"all" | "some" | "nothing"> {
     return this.#database.write(async (unit) => {
       const row = await unit.batches.get(no);
-      if (row === undefined || row.state < BATCH.completed || row.sweep_at !== null) return false;
+      if (row === undefined || row.state < BATCH.completed || row.sweep_at !== null) return "nothing";
       const departed = await unit.departed.select(
         {
           where: [
@@ -110,11 +118,10 @@ class Removal {
         () => true,
       );
       for (const item of departed) unit.departed.remove(item.no);
-      // It goes with the last of them, in a later call.
-      if (departed.found >= DELETES) return false;
+      if (departed.found >= DELETES) return "some";
       unit.batches.remove(no);
       unit.tallies.move(BATCHES, row.state, undefined);
-      return true;
+      return "all";
     });
   }
 
@@ -215,8 +222,8 @@ class Removal {
 
   /** No answer for it is under way. */
   async #isSettled(run: RunRow): Promise<boolean> {
-    // Not everybody who waits for it has been told.
-    if (run.waiters.length > 0) return false;
+    // Not everybody who waits for it has been told, or not everything that it asked for is withdrawn.
+    if (run.waiters.length > 0 || run.dropping === 1) return false;
     if (run.open === 0) return true;
     const entries = await this.#database.find({ from: "entries", where: rangeOf(run.no) });
     return entries.filter(hasRow).every(({ data }) => (data["d"] as EntryRow).state !== ENTRY.batched);

@@ -1,10 +1,9 @@
-import { errorText } from "../batch-update.ts";
 import { isQueued, weightOf } from "../queue-states.ts";
 import type { NewEntry, NewRequest } from "../../core/store.ts";
 import { ENTRY, entryKinds } from "../codes.ts";
 import { REQUESTS } from "../counts.ts";
 import { estimateOf, noBill } from "../money.ts";
-import { chargeRun } from "./entries.ts";
+import { chargeRun, storedError } from "./entries.ts";
 import { entryKey, laneKey } from "./keys.ts";
 import { countQueued } from "./queue.ts";
 import type { EntryRow, RunRow } from "./rows.ts";
@@ -45,7 +44,7 @@ export function insertEntry(
     const { value, error } = entry.settled;
     unit.entries.add(
       { ...common, state: error === undefined ? ENTRY.succeeded : ENTRY.failed, seq: nextSeq },
-      { value: value ?? null, error: errorText(error) },
+      { value: value ?? null, error: storedError(error) },
     );
     return nextSeq;
   }

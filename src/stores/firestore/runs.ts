@@ -1,5 +1,4 @@
 import type { Answer } from "../answers.ts";
-import { errorText } from "../batch-update.ts";
 import type { SerializedError } from "../../core/errors.ts";
 import type { ChainVersions, ClaimedRun, Entry, NewEntry, NewRun, StartOutcome } from "../../core/store.ts";
 import { ENTRY, entryKinds, RUN, runKinds } from "../codes.ts";
@@ -7,7 +6,7 @@ import { RUNS } from "../counts.ts";
 import { toUsd } from "../money.ts";
 import { conflict } from "../run-errors.ts";
 import type { Data, Database } from "./database.ts";
-import { settleEntry, settleParent, shortened } from "./entries.ts";
+import { settleEntry, settleParent, storedError } from "./entries.ts";
 import { unstorable } from "./errors.ts";
 import { chainKey, digest, entryNumber, isStorable, orderOf, runKey, runOf } from "./keys.ts";
 import { dropOpenEntries, insertEntry, insertShared, isShared, rangeOf, reservedFor } from "./requests.ts";
@@ -143,7 +142,7 @@ export async function findEntry(unit: Unit, { run: id, key }: { run: string; key
 }
 
 export function setOutcome(unit: Unit, run: RunRow, { output, error }: { output: string | null; error: SerializedError | null }): void {
-  unit.runs.setTexts(run, { output, error: errorText(shortened(error ?? undefined)) });
+  unit.runs.setTexts(run, { output, error: storedError(error) });
   unit.runs.change(run, { error_code: error?.code ?? null });
 }
 

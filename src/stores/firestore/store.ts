@@ -153,9 +153,8 @@ export class FirestoreStore implements Store {
     const { worker, now, maxAttempts } = params;
     const leaseNow = await this.#write(async (unit) => renew(unit, params));
     const dead = await findDead(this.#db, worker, leaseNow, this.#settings.isProcessAlive ?? processExists);
-    // Each by itself: what one of them held may be much.
+    // Each by itself: what one of them held may be much. What is more than a transaction takes is left to `fireTimers`: a lease must not wait for it.
     for (const { no, lease_until: leaseUntil } of dead) await giveUp(this.#db, no, now, { leaseUntil, maxAttempts });
-    await this.#told(undefined, now);
     const held = await heldRoles(this.#db, workerKey(worker.id));
     const roles =
       held.length === 0 && params.roles.every(({ exclusive }) => !exclusive)
@@ -219,7 +218,7 @@ export class FirestoreStore implements Store {
   }
 
   async fireTimers({ now, limit }: StoreParams<"fireTimers">): Promise<number> {
-    // Whoever was left untold by a process that died is told here.
+    // What a process left to do that died, or that had a lease to renew.
     await this.#tellAll(now);
     const due = await findTimers(this.#db, now, Math.min(limit, WRITES / 2));
     if (due.sleeps.length + due.retries.length === 0) return 0;

@@ -205,7 +205,9 @@ export class WorkingSet<R extends { no: string }> {
     const { sizes, waiters = [] } = row as { sizes?: Record<string, number>; waiters?: readonly string[] };
     if (sizes === undefined) return;
     const bytes = textBytes(sizes) + WAITER_BYTES * waiters.length;
-    if (bytes > MAX_TEXT) throw tooLarge(`The ${Object.keys(sizes).join(" and ")} of one of the ${this.#spec.collection}`, bytes, MAX_TEXT);
+    if (bytes <= MAX_TEXT) return;
+    const parts = [...Object.keys(sizes), ...(waiters.length > 0 ? [`${waiters.length} that wait for it`] : [])];
+    throw tooLarge(`The ${parts.join(" and ")} of one of the ${this.#spec.collection}`, bytes, MAX_TEXT);
   }
 
   #of(row: R): Item<R> {

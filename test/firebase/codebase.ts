@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { compile, root } from "../../scripts/build.ts";
+import { compile, filesUnder, root } from "../../scripts/build.ts";
 import { readManifest } from "../../scripts/pack.ts";
 
 export interface Manifest {
@@ -15,6 +15,9 @@ export interface Manifest {
   requiredAPIs?: { api: string }[];
   requiredRoles?: unknown;
 }
+
+/** The functions of `examples/firebase`. */
+export const exampleFunctions = join(root, "examples", "firebase", "functions");
 
 /** A folder with `node_modules`, in which codebases are made. */
 export class Codebases {
@@ -44,6 +47,16 @@ export class Codebases {
       writeFileSync(join(this.folder, name, path), text);
     }
     return join(this.folder, name);
+  }
+
+  /** The example, compiled against the package, with more files. Returns its folder; throws what tsc says. */
+  writeExample(more: Readonly<Record<string, string>> = {}): string {
+    const paths = ["package.json", "tsconfig.json", ...filesUnder(join(exampleFunctions, "src")).map((path) => `src/${path}`)];
+    const texts = Object.fromEntries(paths.map((path) => [path, readFileSync(join(exampleFunctions, path), "utf8")]));
+    const folder = this.write("functions", { ...texts, ...more });
+    const tsc = spawnSync(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc")], { cwd: folder, encoding: "utf8" });
+    if (tsc.status !== 0) throw new Error(tsc.stdout);
+    return folder;
   }
 
   /** What a deployment learns of a codebase, by the SDK's own discovery, as `firebase deploy` runs it. */

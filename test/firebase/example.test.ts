@@ -1,5 +1,4 @@
 /** `examples/firebase`, as it is deployed and as it runs. */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { createRequire } from "node:module";
@@ -7,16 +6,14 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { filesUnder, root } from "../../scripts/build.ts";
+import { root } from "../../scripts/build.ts";
 import { startEmulator, type Emulator } from "../../src/emulator.ts";
 import { firestoreIndexes } from "../../src/firestore.ts";
 import { ManualClock } from "../../src/testing.ts";
 import type * as Example from "../../examples/firebase/functions/src/index.ts";
 import { CloudTasks } from "./cloud-tasks.ts";
-import { Codebases } from "./codebase.ts";
+import { Codebases, exampleFunctions as functions } from "./codebase.ts";
 import { echo } from "./task-a.ts";
-
-const functions = join(root, "examples", "firebase", "functions");
 
 describe("the example", () => {
   it("declares the indexes of the store", () => {
@@ -27,14 +24,7 @@ describe("the example", () => {
   it("compiles against the package, and deploys", { timeout: 60_000 }, () => {
     const codebases = new Codebases();
     try {
-      const files = ["package.json", "tsconfig.json", ...filesUnder(join(functions, "src")).map((path) => `src/${path}`)];
-      const folder = codebases.write(
-        "functions",
-        Object.fromEntries(files.map((path) => [path, readFileSync(join(functions, path), "utf8")])),
-      );
-      const tsc = spawnSync(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc")], { cwd: folder, encoding: "utf8" });
-      expect(tsc.stdout).toBe("");
-      const { endpoints, params = [] } = codebases.discover(folder);
+      const { endpoints, params = [] } = codebases.discover(codebases.writeExample());
       expect(Object.keys(endpoints).toSorted()).toEqual([
         "gembatchOutput",
         "gembatchSweep",

@@ -1,11 +1,9 @@
 /** `examples/firebase` under the official functions emulator: real HTTP, real processes, real task queues. */
-import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import { filesUnder, root } from "../../scripts/build.ts";
 import { startEmulator, type Emulator } from "../../src/emulator.ts";
-import { Codebases } from "../firebase/codebase.ts";
+import { Codebases, exampleFunctions } from "../firebase/codebase.ts";
 import { echo } from "../firebase/task-a.ts";
 import { neededFirestore, type FirestoreEmulator } from "../support/firestore-emulator.ts";
 import { Firebase } from "./firebase.ts";
@@ -24,17 +22,11 @@ describe("the example, emulated", () => {
     firestore = await neededFirestore();
     emulator = await startEmulator({ turnaround: 200, answer: echo });
     codebases = new Codebases();
-    const functions = join(root, "examples", "firebase", "functions");
-    const files = ["package.json", "tsconfig.json", ...filesUnder(join(functions, "src")).map((path) => `src/${path}`)];
     // As the guide of the example has it.
-    const settings = {
-      ".env.demo-gembatch": readFileSync(join(functions, ".env.sample"), "utf8"),
+    codebases.writeExample({
+      ".env.demo-gembatch": readFileSync(join(exampleFunctions, ".env.sample"), "utf8"),
       ".env.local": `GOOGLE_VERTEX_BASE_URL=${emulator.url}\nSTORAGE_EMULATOR_HOST=${emulator.url}\n`,
-    };
-    const texts = Object.fromEntries(files.map((path) => [path, readFileSync(join(functions, path), "utf8")]));
-    const folder = codebases.write("functions", { ...texts, ...settings });
-    const tsc = spawnSync(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc")], { cwd: folder, encoding: "utf8" });
-    if (tsc.status !== 0) throw new Error(tsc.stdout);
+    });
     firebase = await Firebase.start({
       folder: codebases.folder,
       source: "functions",

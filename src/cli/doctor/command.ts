@@ -10,12 +10,12 @@ import { listFunctions, regionOf, type DeployedFunction } from "../google/deploy
 import { isDenied, isDisabled, isUnreachable } from "../google/errors.ts";
 import { readDatabase } from "../google/firestore.ts";
 import { runtimeAccount } from "../init/cloud-steps.ts";
-import { readBucketOf, readServicesOf, settingsHelp, settingsOptions } from "../init/command.ts";
-import { deployTarget, type GivenOptions, type Invocation } from "../init/commands.ts";
+import { locate, readBucketOf, readServicesOf, settingsHelp, settingsOptions } from "../init/command.ts";
+import { deployTarget, type GivenOptions } from "../init/commands.ts";
 import { collectionsOf } from "../init/indexes-file.ts";
 import { connectGoogle, type CommandIo } from "../init/io.ts";
-import { chooseCodebase, chooseProject, findRoot, readProject } from "../init/project.ts";
-import { envFileOf, readProjectEnv, resolveSettings, withBucketAt, type Settings } from "../init/settings.ts";
+import { findRoot } from "../init/project.ts";
+import { readProjectEnv, resolveSettings, withBucketAt, type Settings } from "../init/settings.ts";
 import type { ServiceStates } from "../google/services.ts";
 import { messageOf } from "../init/steps.ts";
 import { failed, ok, runChecks, type Check, type CheckResult } from "./checks.ts";
@@ -72,18 +72,7 @@ async function checkPlain(config: string | undefined, folder: string, { env }: C
 }
 
 async function checkProject(values: GivenOptions & { project?: string }, folder: string, io: CommandIo): Promise<CheckResult[]> {
-  const project = readProject(folder);
-  const chosen = chooseProject(project, values.project, io.env);
-  const { id } = chosen;
-  const codebase = chooseCodebase(project, values.codebase);
-  const envFile = envFileOf(project, codebase, chosen);
-  const invocation: Invocation = {
-    cwd: io.folder,
-    root: project.root,
-    folder: codebase.folder,
-    project: envFile.project,
-    given: values,
-  };
+  const { project, id, codebase, envFile, invocation } = locate(values, folder, io);
   const client = connectGoogle(io, id);
   const services = await readServicesSafely(client, id);
   const isReadable = "enabled" in services;

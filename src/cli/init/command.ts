@@ -13,14 +13,14 @@ import { listFields, listIndexes, readDatabase, readRules } from "../google/fire
 import { readServices, type ServiceStates } from "../google/services.ts";
 import { readBucket, type Bucket } from "../google/storage.ts";
 import { planCloud } from "./cloud-steps.ts";
-import { deployCommand, deployTarget, gembatchCommand, installCommand, type Invocation } from "./commands.ts";
+import { deployCommand, deployTarget, gembatchCommand, type GivenOptions, installCommand, type Invocation } from "./commands.ts";
 import { apisFor } from "./facts.ts";
 import { planFiles, type Deployed } from "./file-steps.ts";
 import { collectionsOf, declareDeployed } from "./indexes-file.ts";
 import { connectGoogle, type CommandIo } from "./io.ts";
 import { payloadsAtRisk } from "./payloads.ts";
 import { chooseCodebase, chooseProject, needsDeployed, readProject, type Codebase, type FirebaseProject } from "./project.ts";
-import { envFileOf, readProjectEnv, resolveSettings, wantedPackages, withBucketAt, type Settings } from "./settings.ts";
+import { type EnvFile, envFileOf, readProjectEnv, resolveSettings, wantedPackages, withBucketAt, type Settings } from "./settings.ts";
 import { messageOf, planSteps, runSteps, toOutcome, type Outcome } from "./steps.ts";
 import { nextText, planText, stepText, type InitReport } from "./text.ts";
 
@@ -91,18 +91,7 @@ export async function runInitCommand(args: string[], io: CommandIo): Promise<num
     io.out(help);
     return 0;
   }
-  const project = readProject(resolve(io.folder, values.dir ?? "."));
-  const chosen = chooseProject(project, values.project, io.env);
-  const { id } = chosen;
-  const codebase = chooseCodebase(project, values.codebase);
-  const envFile = envFileOf(project, codebase, chosen);
-  const invocation: Invocation = {
-    cwd: io.folder,
-    root: project.root,
-    folder: codebase.folder,
-    project: envFile.project,
-    given: values,
-  };
+  const { project, id, codebase, envFile, invocation } = locate(values, resolve(io.folder, values.dir ?? "."), io);
   const offline = values.offline ?? false;
   const cloud = offline ? undefined : await readCloud(connectGoogle(io, id), id);
   const wanted = resolveSettings(values, {
@@ -198,6 +187,26 @@ const unknown: DeployedState = { edition: undefined, indexes: undefined, rules: 
 
 interface DeployedState extends Deployed {
   edition: string | undefined;
+}
+
+/** What a command is about: found in the folder, by its options. */
+export interface Located {
+  project: FirebaseProject;
+  /** Of the project at Google. */
+  id: string;
+  codebase: Codebase;
+  envFile: EnvFile;
+  invocation: Invocation;
+}
+
+/** Throws for a folder without firebase.json, and for a project or codebase that is not there or not the only one. */
+export function locate(given: GivenOptions & { project?: string | undefined }, folder: string, { env, folder: cwd }: CommandIo): Located {
+  const project = readProject(folder);
+  const chosen = chooseProject(project, given.project, env);
+  const codebase = chooseCodebase(project, given.codebase);
+  const envFile = envFileOf(project, codebase, chosen);
+  const invocation = { cwd, root: project.root, folder: codebase.folder, project: envFile.project, given };
+  return { project, id: chosen.id, codebase, envFile, invocation };
 }
 
 /** The bucket, if it is there and may be seen. */

@@ -5,7 +5,17 @@ import type { BatchRecord, RequestResult, SettleRow } from "../core/store.ts";
 import { lateOutputMs } from "./poll.ts";
 import { resultOf, retryTimes, unanswered, type RetryTimes } from "./results.ts";
 import { noAnswer, settleAll, settleChars, settleChunk, type EndState } from "./settle.ts";
-import { claimBatches, eachBatch, messageOf, postpone, providerOf, updateBatch, type PipelineContext, type StageResult } from "./stage.ts";
+import {
+  claimBatches,
+  eachBatch,
+  messageOf,
+  openMembers,
+  postpone,
+  providerOf,
+  updateBatch,
+  type PipelineContext,
+  type StageResult,
+} from "./stage.ts";
 import { endOf } from "./sweep.ts";
 
 /** Outputs read side by side. */
@@ -24,10 +34,10 @@ export async function advanceRoute(context: PipelineContext): Promise<StageResul
 
 async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise<void> {
   const retryAt = retryTimes(context);
-  let lines: number | undefined;
+  let routed;
   try {
-    lines = await routeRows(context, batch, retryAt);
-    if (lines === undefined) return;
+    routed = await routeRows(context, batch, retryAt);
+    if (routed === undefined) return;
   } catch (error) {
     if (context.signal.aborted) throw error;
     const gone = ProviderError.is(error) && error.failure === "missing";
@@ -42,15 +52,18 @@ async function routeBatch(context: PipelineContext, batch: BatchRecord): Promise
     await takeBack(context, batch, gone ? "the output of its job is gone" : `the output of its job cannot be read: ${messageOf(error)}`);
     return;
   }
+  const ended = earlyEnd(batch) ?? "completed";
+  // Nobody is left: most batches end here.
+  if (routed.settled >= openMembers(batch)) return end(context, batch, ended);
   const [open] = await context.store.readMembers({ batch: batch.id, after: undefined, limit: 1 });
-  if (open && (batch.failures === 0 || lines > batch.cursor)) {
+  if (open && (batch.failures === 0 || routed.lines > batch.cursor)) {
     // A download that was cut between two lines looks complete. So it counts as complete when a further read brings nothing new: only then is anything paid for again.
     const dueAt = context.clock.now() + context.polling.minIntervalMs;
     await updateBatch(context, batch, { dueAt, failures: 1 });
     return;
   }
   if (!(await settleAll(context, batch, withoutLine(batch, retryAt)))) return;
-  await end(context, batch, earlyEnd(batch) ?? "completed");
+  await end(context, batch, ended);
 }
 
 /** An output that is not there may not be there yet: asking again would pay for it twice. */
@@ -70,8 +83,12 @@ function withoutLine(batch: BatchRecord, retryAt: RetryTimes): Extract<RequestRe
   return { type: "retry", availableAt: retryAt(1), error: noAnswer(batch, state, `its job ended ${state} before its turn`) };
 }
 
-/** How many lines the output had; `undefined`: the batch is not ours any more. */
-async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: RetryTimes): Promise<number | undefined> {
+/** How many lines the output had, and how many members they settled; `undefined`: the batch is not ours any more. */
+async function routeRows(
+  context: PipelineContext,
+  batch: BatchRecord,
+  retryAt: RetryTimes,
+): Promise<{ lines: number; settled: number } | undefined> {
   const provider = providerOf(context, batch.lane);
   const job: ProviderJob = {
     name: batch.job!,
@@ -83,25 +100,28 @@ async function routeRows(context: PipelineContext, batch: BatchRecord, retryAt: 
   let unknown = 0;
   let line = 0;
   let chars = 0;
+  let settled = 0;
   const flush = async (): Promise<boolean> => {
     if (rows.length === 0 && unknown === 0) return true;
     const params = { batch: batch.id, epoch: batch.epoch, now: context.clock.now(), rows, unknown, cursor: line };
     rows = [];
     unknown = 0;
     chars = 0;
-    return (await context.store.settleRows(params)) !== undefined;
+    const counted = await context.store.settleRows(params);
+    settled += counted?.settled ?? 0;
+    return counted !== undefined;
   };
   for await (const row of provider.readResults(job, batch.lane, context.signal)) {
     line += 1;
     // Settled before a restart. Settling again would be harmless; skipping saves the work.
     if (line <= batch.cursor) continue;
-    const settled = settleRow(context, batch, row, retryAt);
-    if (settled) rows.push(settled);
+    const result = settleRow(context, batch, row, retryAt);
+    if (result) rows.push(result);
     else unknown += 1;
-    if (settled && "value" in settled.result) chars += settled.result.value?.length ?? 0;
+    if (result && "value" in result.result) chars += result.result.value?.length ?? 0;
     if ((rows.length + unknown >= settleChunk || chars >= settleChars) && !(await flush())) return undefined;
   }
-  return (await flush()) ? line : undefined;
+  return (await flush()) ? { lines: line, settled } : undefined;
 }
 
 /** What a line means for the request that it names; `undefined` if it names none. */

@@ -41,6 +41,25 @@ const maxRestMs = 100;
 /** How often a running worker looks for the next timer at most, however often it is woken; a sleep may end that much later. */
 const timersRestMs = 100;
 
+const stageNames = ["heartbeat", "timers", "poll", "route", "run", "deadline", "form", "launch", "direct", "upkeep"] as const;
+type StageName = (typeof stageNames)[number];
+
+/** Who may find something to do when a stage has done something. The others would look in vain: a look is a few statements, and there are hundreds of them a second. */
+const followers: Readonly<Record<StageName, readonly StageName[]>> = {
+  heartbeat: [],
+  timers: ["run"],
+  poll: ["route", "run", "form", "launch", "upkeep"],
+  route: ["run", "form", "upkeep"],
+  run: ["timers", "deadline", "form"],
+  deadline: ["form", "launch"],
+  form: ["launch"],
+  launch: ["poll", "run", "form", "direct", "upkeep"],
+  direct: ["run", "form"],
+  upkeep: [],
+};
+/** Who may find something to do when another process has done something. */
+const hinted: readonly StageName[] = ["poll", "route", "run", "form", "launch"];
+
 /**
  * Advances everything that is due. `tick()` does it once, `start()` keeps doing it, each stage in a loop of its own so that a slow upload or
  * download holds up nobody else.
@@ -55,7 +74,7 @@ export class Worker {
   readonly #context: PipelineContext;
   readonly #upkeep: Upkeep;
   readonly #stop = new AbortController();
-  readonly #bells: Bell[] = [];
+  readonly #bells = new Map<StageName, Bell>();
   #loops: Promise<void> | undefined;
   #stopHints: (() => void) | undefined;
   #learned: Promise<void> | undefined;
@@ -141,14 +160,18 @@ export class Worker {
   /** Starts working in the background. */
   start(): this {
     if (this.#loops) return this;
-    this.#stopHints = this.#parts.store.onHint?.(() => this.wake());
+    this.#stopHints = this.#parts.store.onHint?.(() => this.#ring(hinted));
     this.#loops = this.#runLoops();
     return this;
   }
 
   /** There may be something to do: a start, an answer, a hint from elsewhere. */
   wake(): void {
-    for (const bell of this.#bells) bell.ring();
+    for (const bell of this.#bells.values()) bell.ring();
+  }
+
+  #ring(stages: readonly StageName[]): void {
+    for (const name of stages) this.#bells.get(name)?.ring();
   }
 
   /** While anybody awaits a result, the waits of the loops keep the process alive. */
@@ -252,22 +275,19 @@ export class Worker {
       await this.#heartbeat();
       return { worked: false };
     });
-    const stages: [string, () => Promise<StageResult>][] = [
-      ["heartbeat", async () => this.#heartbeatStage()],
-      ["timers", async () => this.#timers(timersRestMs)],
-      ["poll", async () => this.#withDue(advancePoll, ["in_progress"])],
-      ["route", async () => this.#withDue(advanceRoute, ["routing"])],
-      ["run", async () => this.#run.advance({ patient: true })],
-      ["deadline", async () => advanceDeadlines(this.#context)],
-      ["form", async () => this.#form.advance(this.#context)],
-      [
-        "launch",
-        async () => this.#withDue((context) => advanceLaunch(context, this.#form, this.#direct), ["forming", "sealed", "launching"]),
-      ],
-      ["direct", async () => this.#direct.advance(this.#context)],
-      ["upkeep", async () => this.#upkeep.advance()],
-    ];
-    await Promise.all(stages.map(async ([name, stage]) => this.#loop(name, stage)));
+    const stages: Record<StageName, () => Promise<StageResult>> = {
+      heartbeat: async () => this.#heartbeatStage(),
+      timers: async () => this.#timers(timersRestMs),
+      poll: async () => this.#withDue(advancePoll, ["in_progress"]),
+      route: async () => this.#withDue(advanceRoute, ["routing"]),
+      run: async () => this.#run.advance({ patient: true }),
+      deadline: async () => advanceDeadlines(this.#context),
+      form: async () => this.#form.advance(this.#context),
+      launch: async () => this.#withDue((context) => advanceLaunch(context, this.#form, this.#direct), ["forming", "sealed", "launching"]),
+      direct: async () => this.#direct.advance(this.#context),
+      upkeep: async () => this.#upkeep.advance(),
+    };
+    await Promise.all(stageNames.map(async (name) => this.#loop(name, stages[name])));
   }
 
   async #heartbeatStage(): Promise<StageResult> {
@@ -277,11 +297,14 @@ export class Worker {
 
   async #withDue(advance: (context: PipelineContext) => Promise<StageResult>, states: readonly string[]): Promise<StageResult> {
     const lookedAt = this.#parts.clock.now();
-    const result = await advance(this.#context);
-    if (result.worked) return result;
     const batches = await this.#parts.store.activeBatches();
     this.#noteProviders(batches);
     const mine = batches.filter((batch) => states.includes(batch.state) && advances(this.#context, batch));
+    // Most looks end here.
+    if (this.#context.stranded.size > 0 || mine.some(({ dueAt }) => dueAt <= lookedAt)) {
+      const result = await advance(this.#context);
+      if (result.worked) return result;
+    }
     const wakeAt = this.#whenDue(mine, lookedAt);
     return { worked: false, ...(wakeAt === undefined ? {} : { wakeAt }) };
   }
@@ -295,22 +318,22 @@ export class Worker {
     return earliest(nextDue(batches.filter(({ dueAt }) => dueAt > lookedAt)), inOtherHands ? lookedAt + maxSleepMs : undefined);
   }
 
-  async #loop(name: string, stage: () => Promise<StageResult>): Promise<void> {
+  async #loop(name: StageName, stage: () => Promise<StageResult>): Promise<void> {
     const bell = new Bell();
-    this.#bells.push(bell);
+    this.#bells.set(name, bell);
     const { clock } = this.#parts;
     while (!this.#stop.signal.aborted) {
       const began = clock.monotonic();
       const { worked, wakeAt } = await this.#guard(name, stage);
       const took = clock.monotonic() - began;
       if (worked) {
-        for (const other of this.#bells) if (other !== bell) other.ring();
+        this.#ring(followers[name]);
         await new Promise(setImmediate);
         continue;
       }
       const sleep = async (ms: number, signal: AbortSignal) => clock.sleep(ms, { signal, background: this.#foreground === 0 });
-      // Looks cost, over a network most of all: whoever rings, one that found nothing is followed by a rest of four times its time.
-      const restMs = Math.min(maxRestMs, 4 * took);
+      // Looks cost, over a network most of all: whoever rings, one that found nothing is followed by a rest of four times its time, unless it knows what comes sooner.
+      const restMs = Math.min(maxRestMs, 4 * took, Math.max(took, (wakeAt ?? Infinity) - clock.now()));
       if (restMs >= 1) await sleep(restMs, this.#stop.signal);
       const ms = Math.min(maxSleepMs, Math.max(1, (wakeAt ?? Infinity) - clock.now()));
       await bell.wait(async (signal) => sleep(ms, AbortSignal.any([signal, this.#stop.signal])));

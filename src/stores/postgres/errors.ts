@@ -83,17 +83,7 @@ export function storeError(thrown: unknown, place: string): unknown {
     });
   }
   if (state === "22021" || state === "22P05") return unstorable(thrown);
-  if (state === "22003" || state === "22P02") {
-    return new GembatchError(
-      "invalid_argument",
-      "A number is larger than Postgres can store in its place, or is not whole; nothing was changed.",
-      {
-        hint: "Priorities, sizes and attempts are whole numbers up to 2,147,483,647, times whole milliseconds.",
-        details,
-        cause: thrown,
-      },
-    );
-  }
+  if (state === "22003" || state === "22P02") return outOfRange(details, thrown);
   if (state === "54000") {
     return new GembatchError("invalid_argument", `A name or a payload is too long for Postgres: ${said}; nothing was changed.`, {
       hint: "Ids, cache keys and names of chains and models may have about 2,000 bytes, a payload 250 MB.",
@@ -133,6 +123,18 @@ export function storeError(thrown: unknown, place: string): unknown {
   }
   if (isDisconnected(thrown)) return unavailable(place, thrown);
   return thrown;
+}
+
+export function outOfRange(details: Record<string, unknown> = {}, cause?: unknown): GembatchError {
+  return new GembatchError(
+    "invalid_argument",
+    "A number is larger than Postgres can store in its place, or is not whole; nothing was changed.",
+    {
+      hint: "Priorities, sizes and attempts are whole numbers up to 2,147,483,647, times whole milliseconds.",
+      details,
+      ...(cause === undefined ? {} : { cause }),
+    },
+  );
 }
 
 /** A text that Postgres cannot hold, or that would come back as another one. */

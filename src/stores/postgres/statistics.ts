@@ -34,7 +34,13 @@ export class Statistics {
 
   async #look(): Promise<void> {
     try {
-      for (const table of tables) await this.#connection.run(`ANALYZE gb.${table}`);
+      // A small sample tells how large a table is; the usual one of 30,000 rows was 8 % of the server's work.
+      for (const table of tables) {
+        await this.#connection.write(async (sql) => {
+          await sql.run(`SET LOCAL default_statistics_target = 10`);
+          await sql.run(`ANALYZE gb.${table}`);
+        });
+      }
     } catch {
       // Not our tables, or no time: the server looks by itself.
     }

@@ -117,12 +117,12 @@ export class WorkingSet<R extends { no: number }> {
     const sets = names.map((name) => `${name} = u.${name}`).join(", ");
     const arrays = names.map((name, i) => `$${i + 2}::${this.#spec.columns[name]}`).join(", ");
     await this.#sql.run(
-      `UPDATE gb.${this.#spec.name} t SET ${sets} FROM unnest($1::int8[], ${arrays}) AS u(no, ${names.join(", ")}) WHERE t.no = u.no`,
+      `UPDATE gb.${this.#spec.name} t SET ${sets} FROM unnest($1::${this.#spec.columns.no}, ${arrays}) AS u(no, ${names.join(", ")}) WHERE t.no = u.no`,
       [this.#column("no", rows), ...names.map((name) => this.#column(name, rows))],
     );
   }
 
-  #column(name: keyof R & string, rows: readonly R[]): string {
+  #column(name: keyof R & string, rows: readonly R[]): Buffer {
     return toArray(
       this.#spec.columns[name],
       rows.map((row) => row[name] as number | string | null),

@@ -18,8 +18,14 @@ const renewMs = 30_000;
 export class DirectStage {
   readonly #active = new Map<string, { batch: BatchRecord; lost: AbortController; work: Promise<void> }>();
   readonly #rates = new Map<string, RateLimit>();
+  readonly #onSettled: () => void;
   #finished = false;
   #renewAt = 0;
+
+  /** `onSettled`: results were stored, or a batch is over; others may have work now. */
+  constructor(onSettled: () => void) {
+    this.#onSettled = onSettled;
+  }
 
   /** Batches whose calls are being made. */
   get active(): number {
@@ -44,6 +50,7 @@ export class DirectStage {
       .finally(() => {
         this.#active.delete(batch.id);
         this.#finished = true;
+        this.#onSettled();
       });
     this.#active.set(batch.id, { batch, lost, work });
   }
@@ -85,6 +92,7 @@ export class DirectStage {
         if (!(await this.#turnOf(context, batch.lane, stop))) return;
         const result = await this.#answer(context, batch, member, retryAt);
         await settler.settle({ id: member.id, attempt: member.attempt, result });
+        this.#onSettled();
       }),
     );
     // Only now: what was on its way is paid, and its answer is kept, whatever became of the others.

@@ -24,6 +24,8 @@ export interface RunPolicy {
 export interface RunParts extends ContextParts {
   /** The official SDK's response object for a stored REST response. */
   toResponse: (entryText: string, run: ClaimedRun) => Promise<unknown>;
+  /** A turn was committed after the advance that began it had returned: others may have work now. */
+  onLateCommit: () => void;
   /** The run ended or was held: whoever awaits it in this process can be told at once. */
   onEnd: (run: string) => void;
 }
@@ -170,9 +172,11 @@ export class RunStage {
   /** All of these are committed, or the rest of them is busy with steps and I/O of its own. */
   async #settled(executions: readonly Promise<void>[]): Promise<void> {
     let open = executions.length;
+    let left = false;
     await new Promise<void>((resolve) => {
       const look = () => {
         if (open > this.#loop.restingCount) return;
+        left = true;
         stopListening();
         resolve();
       };
@@ -180,7 +184,8 @@ export class RunStage {
       for (const execution of executions) {
         void execution.finally(() => {
           open -= 1;
-          look();
+          if (left) this.#parts.onLateCommit();
+          else look();
         });
       }
       look();

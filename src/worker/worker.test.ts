@@ -75,6 +75,47 @@ describe("a worker that stops", () => {
   });
 });
 
+/** Everything that can happen while time stands still. */
+const settle = async (): Promise<void> => {
+  for (let round = 0; round < 200; round += 1) await new Promise(setImmediate);
+};
+
+describe("a worker with work in the background", () => {
+  it("goes on as soon as a turn that took long is committed", async () => {
+    const { gembatch, worker } = createTestKit({ clock: new ManualClock() });
+    const working = Promise.withResolvers<string>();
+    const child = gembatch.chain("child", async ({ step }) => step("slow", () => working.promise));
+    const parent = gembatch.chain("parent", async ({ call }) => call(child, null));
+    await worker.start();
+    const { id } = await parent.start(null);
+    await settle();
+    expect(await gembatch.runs.get(id)).toMatchObject({ state: "waiting" });
+    // Nobody else does anything, and time stands still.
+    working.resolve("done");
+    await settle();
+    expect(await gembatch.runs.get(id)).toMatchObject({ state: "completed", output: "done" });
+    await worker.stop();
+    await gembatch.close();
+  });
+
+  it("goes on as soon as the answer of a direct call is stored", async () => {
+    const { gembatch, worker } = createTestKit({ clock: new ManualClock() });
+    const chain = gembatch.chain("direct", async ({ models }, prompts: number) => {
+      let text = "x";
+      for (let i = 0; i < prompts; i += 1) {
+        text = (await models.generateContent({ model: "gemini-2.5-flash", contents: text }, { tier: "standard" })).text!;
+      }
+      return text;
+    });
+    await worker.start();
+    const { id } = await chain.start(3);
+    await settle();
+    expect(await gembatch.runs.get(id)).toMatchObject({ state: "completed", output: "<<<x>>>" });
+    await worker.stop();
+    await gembatch.close();
+  });
+});
+
 describe("a worker on a store that gives hints", () => {
   it("looks when it is told to, until it is stopped", async () => {
     const listeners = new Set<() => void>();
@@ -89,9 +130,6 @@ describe("a worker on a store that gives hints", () => {
     const { gembatch, worker } = createTestKit({ store, clock });
     const chain = gembatch.chain("plain", (_context, n: number) => n);
     await worker.start();
-    const settle = async () => {
-      for (let round = 0; round < 200; round += 1) await new Promise(setImmediate);
-    };
     await settle();
     // Another process starts a run: nobody here is told, and time stands still.
     const { id } = await chain.start(5);
@@ -126,9 +164,6 @@ describe("a worker on a store that other workers share", () => {
     const clock = new ManualClock();
     const { gembatch, worker } = createTestKit({ store: new SharedStore({ path: ":memory:" }), clock });
     const chain = gembatch.chain("plain", (_context, n: number) => n);
-    const settle = async () => {
-      for (let round = 0; round < 200; round += 1) await new Promise(setImmediate);
-    };
     await worker.start();
     await settle();
     await clock.advance(10_500);

@@ -26,7 +26,7 @@ export interface WorkerParts {
   random: Random;
   log: Logger;
   settings: Settings;
-  run: Omit<RunParts, "onEnd">;
+  run: Omit<RunParts, "onEnd" | "onLateCommit">;
   host: { name: string; pid: number };
   onEnd: (run: string) => void;
   onTrouble: (error: Error) => void;
@@ -69,7 +69,7 @@ export class Worker {
   readonly #parts: WorkerParts;
   readonly #lease: Lease;
   readonly #form = new FormStage();
-  readonly #direct = new DirectStage();
+  readonly #direct = new DirectStage(() => this.#ring(followers.direct));
   readonly #run: RunStage;
   readonly #context: PipelineContext;
   readonly #upkeep: Upkeep;
@@ -133,6 +133,7 @@ export class Worker {
     this.#run = new RunStage(this.#context, settings.run, {
       ...parts.run,
       onEnd: parts.onEnd,
+      onLateCommit: () => this.#ring(["run", ...followers.run]),
     });
   }
 

@@ -250,8 +250,14 @@ export class Connection {
   }
 }
 
-/** Every hot statement finds its rows one by one in an index. What the planner may believe of a table (that it is empty, that all rows are in one state) must not change that. */
-const plans = `${["enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"].map((name) => `SET LOCAL ${name} = off`).join("; ")}; SET LOCAL plan_cache_mode = force_generic_plan`;
+/**
+ * Every hot statement finds its rows one by one in an index. What the planner may believe of a table (that it is empty, that all rows are in one state) must not change that; nor would it make a
+ * better plan for some values than for others, so it makes one, at the first use.
+ */
+const plans = [
+  ...["enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"].map((name) => `SET LOCAL ${name} = off`),
+  "SET LOCAL plan_cache_mode = force_generic_plan",
+].join("; ");
 const limits = `SET LOCAL idle_in_transaction_session_timeout = ${IDLE_MS}; SET LOCAL lock_timeout = ${LOCK_MS}; ${plans}`;
 const pauseMs = (tries: number): number => Math.min(1_000, 50 * 2 ** Math.min(tries, 10));
 

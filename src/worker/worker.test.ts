@@ -80,6 +80,42 @@ const settle = async (): Promise<void> => {
   for (let round = 0; round < 200; round += 1) await new Promise(setImmediate);
 };
 
+describe("a worker that runs", () => {
+  // The next timer is looked for every 100 ms at most.
+  it.each([
+    { prompts: 3, turnaroundMs: 10, withinMs: 500 },
+    { prompts: 1, turnaroundMs: 1_550, withinMs: 1_900 },
+  ])(
+    "does everything as soon as it can, and does not wait for its look of every second: %o",
+    async ({ prompts, turnaroundMs, withinMs }) => {
+      const clock = new ManualClock();
+      const provider = new SteerableProvider({ clock, turnaroundMs });
+      const { gembatch, worker } = createTestKit({ clock, provider, polling: { minInterval: 1 }, batching: { debounce: 2 } });
+      const chain = gembatch.chain("jobs", async ({ models, sleep }) => {
+        let text = "x";
+        for (let i = 0; i < prompts; i += 1) {
+          text = (await models.generateContent({ model: "gemini-2.5-flash", contents: text })).text!;
+          await sleep(1);
+        }
+        return text;
+      });
+      await worker.start();
+      await settle();
+      const from = clock.now();
+      const { id } = await chain.start(null);
+      await settle();
+      while ((await gembatch.runs.get(id))?.state !== "completed" && clock.now() - from < 10_000) {
+        await clock.advance(5);
+        await settle();
+      }
+      expect(await gembatch.runs.get(id)).toMatchObject({ state: "completed", output: `${"<".repeat(prompts)}x${">".repeat(prompts)}` });
+      expect(clock.now() - from).toBeLessThan(withinMs);
+      await worker.stop();
+      await gembatch.close();
+    },
+  );
+});
+
 describe("a worker with work in the background", () => {
   it("goes on as soon as a turn that took long is committed", async () => {
     const { gembatch, worker } = createTestKit({ clock: new ManualClock() });

@@ -145,10 +145,12 @@ function chargeEntry(db: Database, no: number, { usd, standardUsd, unpriced }: B
 function settleMember(db: Database, batch: BatchRow, member: Member, result: MemberResult, now: number): MemberOutcome {
   const { no, attempt, estimate } = member;
   const bill = countAnswer(db, batch, member.chain, result, now);
-  const fate = fateOf(result, member.run.state, () => triesOf({ ...readRequeue(db, no), attempt }, batch));
+  let read: Requeue | undefined;
+  const requeue = (): Requeue => (read ??= readRequeue(db, no));
+  const fate = fateOf(result, member.run.state, () => triesOf({ ...requeue(), attempt }, batch));
   if (fate.kind === "settle") return settle(db, member, bill, fate.answer, now);
   if (fate.kind === "drop") return drop(db, member, bill, fate.value, now);
-  const row = readRequeue(db, no);
+  const row = requeue();
   const { moved, failedJobs, ...to } = fate.to;
   if (moved !== undefined) db.sql(`UPDATE entries SET tier_reason = ? WHERE no = ?`).run(moved.reason, no);
   if (failedJobs > row.failed_jobs) db.sql(`UPDATE entries SET failed_jobs = ? WHERE no = ?`).run(failedJobs, no);

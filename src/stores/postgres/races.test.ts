@@ -48,11 +48,11 @@ const ids = (count: number, name = "run"): string[] => Array.from({ length: coun
 
 /** What transactions keep, counted again from the rows: each finds what disagrees. */
 const audits: Record<string, string> = {
-  "a run counts its entries, without gaps": `
+  "a run counts its entries, and no number is given twice": `
     SELECT r.id, r.entries, r.open, r.seq FROM runs r LEFT JOIN LATERAL (
-      SELECT count(*) AS entries, count(*) FILTER (WHERE seq IS NULL) AS open, count(DISTINCT seq) <> count(seq) OR coalesce(max(seq), 0) <> count(seq) AS gaps
+      SELECT count(*) AS entries, count(*) FILTER (WHERE seq IS NULL) AS open, count(DISTINCT seq) <> count(seq) AS twice, max(seq) AS last
       FROM entries e WHERE e.no >> 20 = r.no
-    ) e ON true WHERE r.pruned = 0 AND (r.entries <> e.entries OR r.open <> e.open OR e.gaps OR r.seq <> r.entries - r.open)`,
+    ) e ON true WHERE r.pruned = 0 AND (r.entries <> e.entries OR r.open <> e.open OR e.twice OR e.last > r.seq OR r.seq < r.entries - r.open)`,
   "a run's reservations are those of its open requests": `
     SELECT r.id FROM runs r WHERE r.reserved <> (
       SELECT coalesce(sum(estimate), 0) FROM entries e WHERE e.no >> 20 = r.no AND e.kind = 0 AND e.state IN (1, 2, 4, 8)
@@ -101,9 +101,13 @@ const audits: Record<string, string> = {
   "who is running is in the hand of a worker": `SELECT no FROM runs WHERE state = 1 AND worker NOT IN (SELECT no FROM workers)`,
 };
 
-async function expectSound(store: Store): Promise<void> {
+/** Holds as long as no failed request is asked again by an operator: the number of the answer that it had stays unused. */
+const withoutGaps = `SELECT id, entries, open, seq FROM runs WHERE pruned = 0 AND seq <> entries - open`;
+
+async function expectSound(store: Store, { reopened = false } = {}): Promise<void> {
   await expectConservation(store, expect);
   for (const [name, text] of Object.entries(audits)) expect([name, await schemas.query(url, text)]).toEqual([name, []]);
+  if (!reopened) expect(await schemas.query(url, withoutGaps)).toEqual([]);
 }
 
 /**
@@ -307,10 +311,10 @@ describe("stores on one schema that work at the same time", () => {
       await a.settleRest(batch, { type: "release", availableAt: a.now });
       await a.update(await a.batch(batch.id), { state: "completed" });
       for (const kit of kits) kit.now += 1;
-      await expectSound(a.store);
+      await expectSound(a.store, { reopened: true });
     }
     expect(await new Walk(a, 1, true).drain()).toBe(undefined);
-    await expectSound(a.store);
+    await expectSound(a.store, { reopened: true });
   });
 
   it("batches that are formed at once hold the quota of the provider", async () => {
@@ -529,10 +533,10 @@ describe("stores on one schema that work at the same time", () => {
         for (let i = 0; i < 120; i += 1) await walk.step();
       }),
     );
-    await expectSound(stores[0]!);
+    await expectSound(stores[0]!, { reopened: true });
     const latest = Math.max(...kits.map(({ now }) => now));
     for (const kit of kits) kit.now = latest + leaseMs;
     expect(await walks[0]!.drain()).toBe(undefined);
-    await expectSound(stores[0]!);
+    await expectSound(stores[0]!, { reopened: true });
   });
 });

@@ -23,8 +23,9 @@ import { cancelJobs, endOf, firstLook } from "./sweep.ts";
 
 /** Batches launched side by side. */
 const concurrency = 4;
-/** Members read per page while the input is written: small pages die young in memory. */
-const pageSize = 100;
+/** Members are read in pages of about so many bytes while the input is written: small ones die young in memory, each costs a statement. */
+const pageBytes = 128 * 1_024;
+const pageRows = { least: 20, most: 1_000 };
 /** How soon after its intent a request must leave. A process that was frozen for longer sends nothing. */
 const sendWithinMs = 10_000;
 /** Looks for a job of an unanswered attempt: soon, then slower. */
@@ -289,8 +290,9 @@ async function culpritOf(
   if (error.row === undefined) return undefined;
   if (typeof error.row === "string") return parseRowKey(error.row);
   let after: string | undefined;
+  const limit = pageSizeOf(batch);
   for (let skipped = 0; ;) {
-    const page = await context.store.readMembers({ batch: batch.id, after, limit: pageSize });
+    const page = await context.store.readMembers({ batch: batch.id, after, limit });
     if (page.length === 0) return undefined;
     const member = page[error.row - skipped];
     if (member) return { id: member.id, attempt: member.attempt };
@@ -305,16 +307,23 @@ function jobInput(context: PipelineContext, batch: BatchRecord): JobInput {
     lane: batch.lane,
     requestCount: batch.requestCount,
     bytes: batch.bytes,
-    rows: () => memberRows(context, batch.id),
+    rows: () => memberRows(context, batch),
   };
 }
 
-async function* memberRows(context: PipelineContext, batch: string): AsyncIterable<BatchRow> {
+async function* memberRows(context: PipelineContext, batch: BatchRecord): AsyncIterable<BatchRow> {
   let after: string | undefined;
+  const limit = pageSizeOf(batch);
   for (;;) {
-    const members = await context.store.readMembers({ batch, after, limit: pageSize });
+    const members = await context.store.readMembers({ batch: batch.id, after, limit });
     for (const { id, attempt, body } of members) yield { key: rowKey(id, attempt), body };
-    if (members.length < pageSize) return;
+    if (members.length < limit) return;
     after = members.at(-1)!.id;
   }
+}
+
+/** Members in a page, from the average size of a batch's requests. */
+function pageSizeOf({ bytes, requestCount }: BatchRecord): number {
+  const rows = Math.floor((pageBytes * requestCount) / Math.max(1, bytes));
+  return Math.max(pageRows.least, Math.min(pageRows.most, rows));
 }

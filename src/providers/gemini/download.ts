@@ -16,24 +16,25 @@ import { inlineItems, inlineOutput, outputsOf } from "./states.ts";
  */
 export async function* readResults(client: Client, job: ProviderJob, signal: AbortSignal): AsyncGenerator<ResultRow> {
   if (job.output === undefined) throw new ProviderError("unavailable", `${job.name} has no output yet.`);
-  if (job.output === inlineOutput) yield* readInline(client, job.name, signal);
-  else yield* readFile(client, job.output, signal);
+  const groups = job.output === inlineOutput ? readInline(client, job.name, signal) : readFile(client, job.output, signal);
+  // The one generator that every row goes through.
+  for await (const rows of groups) for (const row of rows) yield row;
 }
 
-async function* readInline(client: Client, name: string, signal: AbortSignal): AsyncGenerator<ResultRow> {
+async function* readInline(client: Client, name: string, signal: AbortSignal): AsyncGenerator<ResultRow[]> {
   const operation = await client.json("get", "GET", resourcePath(name, "batches"), signal);
   const items = outputsOf(operation)
     .map(inlineItems)
     .find((found) => found !== undefined);
   if (!items) throw new ProviderError("unavailable", `${name} has no output yet.`);
-  for (const item of items) yield decodeItem(item);
+  yield items.map((item) => decodeItem(item));
 }
 
 /**
  * `GET files/{id}:download?alt=media`. The id of an output file is longer than the file methods take, so nothing else is asked about
  * it (gemini-batch.md 1.7).
  */
-async function* readFile(client: Client, file: string, signal: AbortSignal): AsyncGenerator<ResultRow> {
+async function* readFile(client: Client, file: string, signal: AbortSignal): AsyncGenerator<ResultRow[]> {
   const response = await client.open("download", `${resourcePath(file, "files")}:download?alt=media`, signal);
   const header = response.headers.get("content-length");
   const expected = header === null || (response.headers.get("content-encoding") ?? "identity") !== "identity" ? undefined : Number(header);

@@ -202,8 +202,8 @@ describe("a file, whatever it holds", () => {
       yield* chunks;
     };
     const lines: { text: string | undefined; open: boolean }[] = [];
-    for await (const line of splitLines(source(), max))
-      lines.push({ text: line.bytes && Buffer.from(line.bytes).toString("latin1"), open: line.open });
+    for await (const group of splitLines(source(), max))
+      for (const line of group) lines.push({ text: line.bytes && Buffer.from(line.bytes).toString("latin1"), open: line.open });
     return lines;
   };
 
@@ -305,7 +305,7 @@ describe("a line that never ends", () => {
       }
     };
     const lines = [];
-    for await (const line of splitLines(source(), limit)) lines.push(line);
+    for await (const group of splitLines(source(), limit)) lines.push(...group);
     expect(lines).toEqual([{ bytes: undefined, open: true }]);
     // The piece in hand, the one before it, and one to spare.
     expect(Math.max(...kept)).toBeLessThanOrEqual(3);

@@ -84,7 +84,8 @@ describe("splitting", () => {
       for (const chunk of chunks) yield typeof chunk === "string" ? Buffer.from(chunk) : chunk;
     };
     const lines: (string | null)[] = [];
-    for await (const item of splitLines(source(), max)) lines.push(item.bytes ? `${Buffer.from(item.bytes)}${item.open ? "<" : ""}` : null);
+    for await (const items of splitLines(source(), max))
+      for (const item of items) lines.push(item.bytes ? `${Buffer.from(item.bytes)}${item.open ? "<" : ""}` : null);
     return lines;
   };
 

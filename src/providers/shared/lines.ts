@@ -41,8 +41,8 @@ export interface LineReading {
   thrown: (thrown: unknown) => Error;
 }
 
-/** The rows of a stream, one a line. Throws `unavailable` if fewer bytes came than were announced, or the last line was cut. */
-export async function* readRows({ chunks, expected, maxLineBytes, decode, thrown }: LineReading): AsyncGenerator<ResultRow, void> {
+/** The rows of a stream, one a line, in groups as they come. Throws `unavailable` if fewer bytes came than were announced, or the last line was cut. */
+export async function* readRows({ chunks, expected, maxLineBytes, decode, thrown }: LineReading): AsyncGenerator<ResultRow[], void> {
   let received = 0;
   const count = async function* (): AsyncGenerator<Uint8Array> {
     for await (const chunk of chunks) {
@@ -50,28 +50,31 @@ export async function* readRows({ chunks, expected, maxLineBytes, decode, thrown
       yield chunk;
     }
   };
-  const lines = splitLines(count(), maxLineBytes);
+  const groups = splitLines(count(), maxLineBytes);
   try {
     for (;;) {
       let step;
       try {
-        step = await lines.next();
+        step = await groups.next();
       } catch (error) {
         throw thrown(error);
       }
       if (step.done) break;
-      const line = step.value;
-      if (line.bytes === undefined) {
-        yield { key: undefined, problem: `a line of more than ${maxLineBytes} bytes` };
-        continue;
+      const rows: ResultRow[] = [];
+      for (const line of step.value) {
+        if (line.bytes === undefined) {
+          rows.push({ key: undefined, problem: `a line of more than ${maxLineBytes} bytes` });
+          continue;
+        }
+        const row = decode(line.bytes);
+        // A bad last line without a line break is a cut, unless the announced length was received: then the file itself is like that.
+        if (line.open && row && row.key === undefined && !isJson(line.bytes) && received !== expected) throw cutOff();
+        if (row) rows.push(row);
       }
-      const row = decode(line.bytes);
-      // A bad last line without a line break is a cut, unless the announced length was received: then the file itself is like that.
-      if (line.open && row && row.key === undefined && !isJson(line.bytes) && received !== expected) throw cutOff();
-      if (row) yield row;
+      yield rows;
     }
   } finally {
-    await lines.return();
+    await groups.return();
   }
   if (expected !== undefined && received !== expected) throw cutOff();
 }
@@ -96,8 +99,11 @@ export interface Line {
   open: boolean;
 }
 
-/** Splits at 0x0A over bytes. Never holds more than one line (up to `maxBytes`) and one chunk. */
-export async function* splitLines(chunks: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<Line, void> {
+/**
+ * Splits at 0x0A over bytes: the lines that end in a chunk together, the open last one alone. Never holds more than one line (up to `maxBytes`) and one chunk. In groups because a turn of an
+ * async generator costs as much as the splitting of a short line.
+ */
+export async function* splitLines(chunks: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<Line[], void> {
   let parts: Uint8Array[] = [];
   let held = 0;
   let tooLong = false;
@@ -117,12 +123,14 @@ export async function* splitLines(chunks: AsyncIterable<Uint8Array>, maxBytes: n
   };
   for await (const chunk of chunks) {
     let start = 0;
+    const lines: Line[] = [];
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
       keep(chunk.subarray(start, end));
-      yield take(false);
+      lines.push(take(false));
       start = end + 1;
     }
     keep(chunk.subarray(start));
+    if (lines.length > 0) yield lines;
   }
-  if (held > 0) yield take(true);
+  if (held > 0) yield [take(true)];
 }

@@ -23,9 +23,14 @@ export async function* readResults(client: Client, job: ProviderJob, lane: Lane,
   const family = familyOf(lane.model);
   const folder = parseObjectUri(job.output);
   const table = parseTableUri(job.output);
-  if (folder) yield* readFolder(client, folder, family, succeeded(job), signal);
-  else if (table) yield* readTable(client, table, family, signal);
-  else throw new ProviderError("missing", `The output of ${job.name} is in no place that gembatch can read.`);
+  const groups = folder
+    ? readFolder(client, folder, family, succeeded(job), signal)
+    : table
+      ? readTable(client, table, family, signal)
+      : undefined;
+  if (groups === undefined) throw new ProviderError("missing", `The output of ${job.name} is in no place that gembatch can read.`);
+  // The one generator that every row goes through.
+  for await (const rows of groups) for (const row of rows) yield row;
 }
 
 /** A job that ended early may have written nothing. */
@@ -39,7 +44,7 @@ async function* readFolder(
   family: Family,
   mustBeThere: boolean,
   signal: AbortSignal,
-): AsyncGenerator<ResultRow> {
+): AsyncGenerator<ResultRow[]> {
   const files = resultFiles(await objects.list(folder, signal));
   if (files.length === 0 && mustBeThere)
     throw new ProviderError("missing", "The output of a batch job is gone: its folder has no predictions.");
@@ -61,10 +66,8 @@ export function resultFiles<T extends Pick<StoredObject, "name">>(files: readonl
   return [...named.filter((file) => !isIncremental(file)), ...named.filter(isIncremental)];
 }
 
-async function* readTable(client: Client, table: TablePlace, family: Family, signal: AbortSignal): AsyncGenerator<ResultRow> {
+async function* readTable(client: Client, table: TablePlace, family: Family, signal: AbortSignal): AsyncGenerator<ResultRow[]> {
   // The service made it, without an end.
   await expireTable(client, table, signal);
-  for await (const page of client.tables.readPages(table, signal)) {
-    for (const row of page) yield decodeTableRow(row, family);
-  }
+  for await (const page of client.tables.readPages(table, signal)) yield page.map((row) => decodeTableRow(row, family));
 }

@@ -147,10 +147,10 @@ describe("a file, whatever the pieces it comes in", () => {
             }
           };
           const thrown = (error: unknown) => error as Error;
-          const rows = await Array.fromAsync(
+          const groups = await Array.fromAsync(
             readRows({ chunks: chunks(), expected: bytes.length, maxLineBytes: 10_000, decode: (one) => decodeLine(one), thrown }),
           );
-          expect(rows).toEqual(lines.map((text) => decodeLine(Buffer.from(text))).filter((row) => row !== undefined));
+          expect(groups.flat()).toEqual(lines.map((text) => decodeLine(Buffer.from(text))).filter((row) => row !== undefined));
         },
       ),
       { ...settings, numRuns: 150 },

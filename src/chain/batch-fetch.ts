@@ -5,7 +5,6 @@ import type { CallOptions } from "./context.ts";
 import { parsePromptUrl, type PromptTarget } from "./prompt-url.ts";
 import { parseBody, sendPrompt, withoutStream, type RequestDefaults } from "./requests.ts";
 import { storedResponse, type Answer } from "./stored-response.ts";
-import { never } from "./entry-value.ts";
 import type { Turn } from "./turn.ts";
 import { turnStorage } from "./turn-scope.ts";
 
@@ -26,6 +25,7 @@ export interface BatchFetchOptions {
 
 /** A `fetch` under which prompts become requests of the current run: the one transport for every SDK. */
 export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.fetch {
+  const fail = failWith(options.failures);
   return async (input, init) => {
     const given = isRequest(input) ? input : undefined;
     const method = init?.method ?? given?.method ?? "GET";
@@ -46,30 +46,28 @@ export function createBatchFetch(options: BatchFetchOptions): typeof globalThis.
         hint: "Use it inside the function of gembatch.chain() or gembatch.handler().",
       });
     }
-    const slot = scope?.turn === turn ? scope.slot : undefined;
-    if (slot?.answer) {
-      const stored = slot.answer;
-      slot.answer = undefined;
-      return storedResponse(stored);
-    }
+    let answered: Promise<Answer>;
     try {
       const call = init?.headers === undefined && given === undefined ? {} : fromHeaders(headersOf(given, init));
       const body = text ?? (await bodyOf(given, init));
       const provider = options.providerFor(call, turn, target.api);
       // Some SDKs call through pools and emitters that lose the async context; the turn of the fetch is the truth.
       const send = () => answer(turn, provider, target, body, call, options.defaults);
-      const openBefore = turn.openWaits;
-      const answered = scope?.turn === turn ? send() : turnStorage.run({ turn, prefix: "", inStep: false }, send);
-      if (slot?.park && turn.openWaits > openBefore) {
-        slot.park(answered);
-        return await never();
-      }
-      return storedResponse(await answered);
+      answered = scope?.turn === turn ? send() : turnStorage.run({ turn, prefix: "", inStep: false }, send);
     } catch (thrown) {
-      const error = thrown instanceof RangeError ? tooDeep(thrown) : thrown;
-      if (options.failures === "throw" || !GembatchError.is(error)) throw error;
-      return errorResponse(error);
+      return fail(thrown);
     }
+    // Not awaited: the prompt would stay in memory until its answer is there.
+    return answered.then((stored) => storedResponse(stored), fail);
+  };
+}
+
+/** What becomes of a prompt that failed. */
+function failWith(failures: BatchFetchOptions["failures"]): (thrown: unknown) => Response {
+  return (thrown) => {
+    const error = thrown instanceof RangeError ? tooDeep(thrown) : thrown;
+    if (failures === "throw" || !GembatchError.is(error)) throw error;
+    return errorResponse(error);
   };
 }
 

@@ -6,11 +6,10 @@ import type { Logger } from "../core/log.ts";
 import { toHeaders } from "./call-options.ts";
 import type { BatchModels, CallOptions, Callable, ChainContext, TypedOptions } from "./context.ts";
 import type { Registry } from "./definition.ts";
-import type { Answer } from "./stored-response.ts";
 import { entryValue } from "./entry-value.ts";
 import type { Turn } from "./turn.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
-import { turnStorage, type TurnScope } from "./turn-scope.ts";
+import { turnStorage } from "./turn-scope.ts";
 import { completeOutput, conversationOf, parseTypedOutput, repairKey, withConversation, withResponseSchema } from "./typed-output.ts";
 
 /** What every context of a gembatch shares. */
@@ -27,45 +26,90 @@ export interface ContextParts {
 
 /** The context of one turn. */
 export function createContext(turn: Turn, parts: ContextParts): ChainContext {
-  const { run } = turn;
-  const call = async <Input, Output>(chain: Callable<Input, Output>, input: Input): Promise<Output> =>
-    entryValue(await waitForChild(turn, parts.registry, chain, input)) as Output;
-  let models: BatchModels | undefined;
-  let fetch: typeof globalThis.fetch | undefined;
-  let log: Logger | undefined;
-  return {
-    get models() {
-      return (models ??= createModels(parts, turn));
-    },
-    get fetch() {
-      return (fetch ??= parts.createFetch(turn));
-    },
-    step: async <T>(name: string, fn: () => T | Promise<T>) => {
+  return new TurnContext(turn, parts);
+}
+
+/** A waiting turn stays in memory: what its code takes from the context, also by destructuring, is made then. A closure for each member would be a quarter of it. */
+class TurnContext implements ChainContext {
+  readonly #turn: Turn;
+  readonly #parts: ContextParts;
+  #models: BatchModels | undefined;
+  #fetch: typeof globalThis.fetch | undefined;
+  #log: Logger | undefined;
+
+  constructor(turn: Turn, parts: ContextParts) {
+    this.#turn = turn;
+    this.#parts = parts;
+  }
+
+  get models(): BatchModels {
+    return (this.#models ??= createModels(this.#parts, this.#turn));
+  }
+
+  get fetch(): typeof globalThis.fetch {
+    return (this.#fetch ??= this.#parts.createFetch(this.#turn));
+  }
+
+  get step(): ChainContext["step"] {
+    const turn = this.#turn;
+    return async <T>(name: string, fn: () => T | Promise<T>) => {
       if (typeof name !== "string" || name === "")
         throw new GembatchError("invalid_argument", `A step needs a name, got ${describe(name)}.`);
       return (await turn.step(name, fn)) as T;
-    },
-    call,
-    map: async <Input, Output>(chain: Callable<Input, Output>, inputs: readonly Input[]) =>
-      Promise.all(inputs.map(async (input) => call(chain, input))),
-    sleep: async (duration: Duration) => {
+    };
+  }
+
+  get call(): ChainContext["call"] {
+    const turn = this.#turn;
+    const { registry } = this.#parts;
+    return async <Input, Output>(chain: Callable<Input, Output>, input: Input) =>
+      entryValue(await waitForChild(turn, registry, chain, input)) as Output;
+  }
+
+  get map(): ChainContext["map"] {
+    const { call } = this;
+    return async <Input, Output>(chain: Callable<Input, Output>, inputs: readonly Input[]) =>
+      Promise.all(inputs.map(async (input) => call(chain, input)));
+  }
+
+  get sleep(): ChainContext["sleep"] {
+    const turn = this.#turn;
+    return async (duration: Duration) => {
       const ms = parseDuration(duration, "sleep");
       await turn.wait("sleep", "z", "", () => ({ entry: { wakeAt: turn.now() + ms } }));
-    },
-    now: () => Number(turn.record("now", "n", "", () => ({ value: String(turn.now()) })) ?? turn.now()),
-    random: () => turn.random(),
-    scope: async <T>(name: string, fn: () => Promise<T>) => {
+    };
+  }
+
+  get now(): ChainContext["now"] {
+    const turn = this.#turn;
+    return () => Number(turn.record("now", "n", "", () => ({ value: String(turn.now()) })) ?? turn.now());
+  }
+
+  get random(): ChainContext["random"] {
+    const turn = this.#turn;
+    return () => turn.random();
+  }
+
+  get scope(): ChainContext["scope"] {
+    const turn = this.#turn;
+    return async <T>(name: string, fn: () => Promise<T>) => {
       const prefix = turnStorage.getStore()?.prefix ?? "";
       return turnStorage.run({ turn, prefix: `${prefix}${encodeURIComponent(name)}/`, inStep: false }, fn);
-    },
-    run: { id: run.id, chain: run.chain, attempt: run.attempts + 1 },
-    get signal() {
-      return turn.signal;
-    },
-    get log() {
-      return (log ??= runLogger(parts.log, turn));
-    },
-  };
+    };
+  }
+
+  get run(): ChainContext["run"] {
+    const { id, chain, attempts } = this.#turn.run;
+    return { id, chain, attempt: attempts + 1 };
+  }
+
+  get signal(): AbortSignal {
+    return this.#turn.signal;
+  }
+
+  get log(): Logger {
+    return (this.#log ??= runLogger(this.#parts.log, this.#turn));
+  }
 }
 
 /**
@@ -75,15 +119,17 @@ export function createContext(turn: Turn, parts: ContextParts): ChainContext {
 function createModels({ modelsOf, embeddingsOf }: Pick<ContextParts, "modelsOf" | "embeddingsOf">, turn: Turn): BatchModels {
   const ofDefinition = turn.definition.provider;
   const models = (options: CallOptions | undefined): Models => modelsOf(options?.provider ?? ofDefinition);
-  const ask: Ask = (params, options) => callSdk(turn, () => models(options).generateContent(withOptions(params, options)));
-  const generateContent = (params: GenerateContentParameters, options?: CallOptions & Partial<TypedOptions<StandardSchemaV1>>) =>
-    options?.schema === undefined ? ask(params, options) : askTyped(ask, params, { ...options, schema: options.schema });
+  const ask: Ask = async (params, options) => inTurn(turn, () => models(options).generateContent(withOptions(params, options)));
   const own: Pick<BatchModels, "generateContent" | "generateContentStream" | "embedContent"> & { __proto__: Models } = {
     __proto__: modelsOf(ofDefinition),
-    generateContent: generateContent as BatchModels["generateContent"],
-    generateContentStream: (params, options) => callSdk(turn, () => models(options).generateContentStream(withOptions(params, options))),
-    embedContent: (params, options) =>
-      callSdk(turn, () => embeddingsOf(options?.provider ?? ofDefinition).embedContent(withOptions(params, options))),
+    generateContent: ((params: GenerateContentParameters, options?: CallOptions & Partial<TypedOptions<StandardSchemaV1>>) =>
+      options?.schema === undefined
+        ? ask(params, options)
+        : askTyped(ask, params, { ...options, schema: options.schema })) as BatchModels["generateContent"],
+    generateContentStream: async (params, options) =>
+      inTurn(turn, () => models(options).generateContentStream(withOptions(params, options))),
+    embedContent: async (params, options) =>
+      inTurn(turn, () => embeddingsOf(options?.provider ?? ofDefinition).embedContent(withOptions(params, options))),
   };
   return own as unknown as BatchModels;
 }
@@ -104,24 +150,11 @@ async function askTyped(ask: Ask, params: GenerateContentParameters, options: Ca
 }
 
 /**
- * Calls the SDK in the turn of this context, wherever the call comes from: an emitter or a pool may have lost the async context. An answer that is recorded
- * goes straight through. For one that is not, the SDK's half-done call is dropped and made again with the answer, so that a waiting run keeps
- * its own code in memory and not the SDK's.
+ * Calls the SDK in the turn of this context, wherever the call comes from: an emitter or a pool may have lost the async context. Nothing awaits here: what waits for an answer stays in
+ * memory, so every frame counts.
  */
-async function callSdk<T>(turn: Turn, call: () => Promise<T>): Promise<T> {
-  const current = turnStorage.getStore();
-  const scope = current?.turn === turn ? current : { turn, prefix: "", inStep: false };
-  const first = await firstPass(scope, call);
-  if ("value" in first) return first.value;
-  const answer = await first.answered;
-  return turnStorage.run({ ...scope, slot: { answer } }, call);
-}
-
-function firstPass<T>(scope: TurnScope, call: () => Promise<T>): Promise<{ value: T } | { answered: Promise<Answer> }> {
-  return new Promise((resolve, reject) => {
-    const park = (answered: Promise<Answer>) => resolve({ answered });
-    turnStorage.run({ ...scope, slot: { park } }, call).then((value) => resolve({ value }), reject);
-  });
+function inTurn<T>(turn: Turn, call: () => Promise<T>): Promise<T> {
+  return turnStorage.getStore()?.turn === turn ? call() : turnStorage.run({ turn, prefix: "", inStep: false }, call);
 }
 
 function withOptions<P extends { config?: { httpOptions?: { headers?: Record<string, string> } } }>(

@@ -4,8 +4,11 @@ import type { Entry, EntryKind, NewEntry } from "../core/store.ts";
 export class History {
   readonly #entries = new Map<string, Entry>();
   readonly #asked = new Set<string>();
-  readonly #occurrences = new Map<string, number>();
-  #bases: Map<string, string> | undefined;
+  /** Of bases that were asked more than once. */
+  #occurrences: Map<string, number> | undefined;
+  /** `null`: nothing was recorded when it was first wanted. */
+  #bases: Map<string, string> | null | undefined;
+  #firstAsked = false;
   #kept: Set<string> | undefined;
   #nextNo = 0;
   #seen: number;
@@ -46,41 +49,50 @@ export class History {
     return news;
   }
 
-  /** `base` with its count in this run: equal bases are told apart by the order in which they are asked. */
+  /** `base` with its count in this run: equal bases are told apart by the order in which they are asked. It is asked for with that. */
   nextKey(base: string): string {
-    const occurrence = this.#occurrences.get(base) ?? 0;
+    if (!this.#asked.has(base)) {
+      this.#asked.add(base);
+      return base;
+    }
+    this.#occurrences ??= new Map();
+    const occurrence = this.#occurrences.get(base) ?? 1;
     this.#occurrences.set(base, occurrence + 1);
-    return occurrence === 0 ? base : `${base}#${occurrence}`;
+    const key = `${base}#${occurrence}`;
+    this.#asked.add(key);
+    return key;
   }
 
   /** The entry under this key, now asked for. */
   ask(key: string): Entry | undefined {
-    const entry = this.#entries.get(key);
-    if (entry) this.#asked.add(key);
-    return entry;
+    this.#asked.add(key);
+    return this.#entries.get(key);
   }
 
-  /** The entry that a handler run starts with. */
+  /** The entry that a handler run starts with. Its key is not asked: code that asks for the same gets its answer. */
   askFirst(): Entry | undefined {
-    const first = [...this.#entries.values()].find(({ no }) => no === 0);
-    return first && this.ask(first.key);
+    this.#firstAsked = true;
+    return [...this.#entries.values()].find(({ no }) => no === 0);
   }
 
   /** The key that a prompt of this exact text was recorded under, without scope and count. */
   baseOf(fingerprint: string): string | undefined {
-    if (!this.#bases) {
-      this.#bases = new Map();
+    if (this.#bases === undefined) {
+      this.#bases = null;
       for (const { kind, key, fingerprint: recorded } of this.#entries.values()) {
-        if (kind === "request") this.#bases.set(recorded, key.slice(key.lastIndexOf("/") + 1).split("#")[0]!);
+        if (kind !== "request") continue;
+        this.#bases ??= new Map();
+        this.#bases.set(recorded, key.slice(key.lastIndexOf("/") + 1).split("#")[0]!);
       }
     }
-    return this.#bases.get(fingerprint);
+    return this.#bases?.get(fingerprint);
   }
 
   /** Waits recorded by this code (`own`) or by any that the code has not asked for. */
   unasked(whose: "own" | "any"): Entry[] {
     const from = whose === "own" ? this.#otherCode : 0;
-    return [...this.#entries.values()].filter(({ no, key, kind }) => no >= from && !this.#asked.has(key) && isWait(kind));
+    const first = this.#firstAsked ? 0 : -1;
+    return [...this.#entries.values()].filter(({ no, key, kind }) => no >= from && no !== first && !this.#asked.has(key) && isWait(kind));
   }
 
   /** How many recorded results are handed out one by one when the code asks for them. */
@@ -113,7 +125,7 @@ export class History {
     this.#kept.add(key);
   }
 
-  /** Drops the answers that were handed out. */
+  /** Drops the answers that were handed out, but for that of a handler's first request. */
   slim(): void {
     for (const key of this.#asked) {
       if (this.#kept?.has(key)) continue;

@@ -27,16 +27,21 @@ export function shortenPromptTransport(models: Models, urlOf: (path: string) => 
   if (!client || !request) return models;
   client.request = async (call) => {
     if (!isPlainPrompt(call)) return request(call);
-    const response = await fetch(urlOf(call.path), {
+    const answered = fetch(urlOf(call.path), {
       method: "POST",
       body: call.body,
       ...(call.httpOptions?.headers ? { headers: call.httpOptions.headers } : {}),
       ...(call.abortSignal ? { signal: call.abortSignal } : {}),
     });
-    if (!response.ok) throw new ApiError({ message: await response.text(), status: response.status });
-    return { headers: { "content-type": "application/json" }, json: async () => response.json() };
+    // Not awaited: the prompt would stay in memory until its answer is there.
+    return answered.then(toSdkResponse);
   };
   return models;
+}
+
+async function toSdkResponse(response: Response): Promise<{ headers: Record<string, string>; json(): Promise<unknown> }> {
+  if (!response.ok) throw new ApiError({ message: await response.text(), status: response.status });
+  return { headers: { "content-type": "application/json" }, json: async () => response.json() };
 }
 
 function isPlainPrompt({ path, httpMethod, body, queryParams, httpOptions }: SdkRequest): boolean {

@@ -53,9 +53,10 @@ interface IdentifiedPrompt {
 
 /**
  * Gives a prompt its key. The provider is part of it only if the prompt names one: when the configuration changes to another default provider, runs find the
- * answers that they have, while equal prompts to two named providers are two.
+ * answers that they have, while equal prompts to two named providers are two. `raw`: the digest of the text as it is, if it is known.
  */
-export function identifyPrompt({ provider, model, method, text, options }: Prompt): IdentifiedPrompt {
+export function identifyPrompt(prompt: Prompt, raw?: string): IdentifiedPrompt {
+  const { provider, model, method, text, options } = prompt;
   // The tier is the lane's, and so is the model: neither belongs into a batch row. The rest of a raw body is its publisher's.
   const { model: _model, ...given } = parseBody(text);
   const { serviceTier, ...untiered } = given;
@@ -63,10 +64,16 @@ export function identifyPrompt({ provider, model, method, text, options }: Promp
   const body = isRaw ? given : untiered;
   const call: Lane = { provider: provider.name, model: provider.normalizeModel(model), method };
   const canonical = canonicalJson(body);
-  const fingerprint = digest(`${namedProvider(options)}${call.model}:${method}\n${canonical}`);
+  const isSame = raw !== undefined && canonical === text && call.model === model;
+  const fingerprint = isSame ? raw : digestOf(prompt, call.model, canonical);
   // Behind a "#" stands the count of a key that is asked more than once.
   const base = options.key === undefined ? fingerprint : `k:${options.key.replaceAll(/[%#]/g, encodeURIComponent)}`;
   return { base, fingerprint, call, serviceTier: isRaw ? undefined : serviceTier, body, canonical };
+}
+
+/** What tells a prompt of this text to this model from others. */
+function digestOf({ method, options }: Prompt, model: string, text: string): string {
+  return digest(`${namedProvider(options)}${model}:${method}\n${text}`);
 }
 
 const namedProvider = ({ provider }: CallOptions): string => (provider === undefined ? "" : `${provider}\n`);
@@ -99,7 +106,7 @@ export function toRequest(prompt: Prompt, identified: IdentifiedPrompt, scope: R
   const deadlineAt = deadlineOf(options.deadline, scope);
   return {
     lane,
-    body: JSON.stringify(body),
+    body: canonical === prompt.text ? canonical : JSON.stringify(body),
     bytes,
     tokens,
     ...(usd === undefined ? {} : { usd }),
@@ -175,12 +182,12 @@ export function withoutStream(model: string): GembatchError {
  * waits for the answer must not keep the prompt in memory.
  */
 export function sendPrompt(turn: Turn, prompt: Prompt, defaults: RequestDefaults): Promise<string> {
-  const { text, model, method, options } = prompt;
+  const { options } = prompt;
   // A prompt without a key is recognised by the digest of its very text, which is cheaper than the canonical one and enough at a replay.
-  const raw = options.key === undefined ? digest(`${namedProvider(options)}${model}:${method}\n${text}`) : undefined;
+  const raw = options.key === undefined ? digestOf(prompt, prompt.model, prompt.text) : undefined;
   const known = raw === undefined ? undefined : turn.baseOf(raw);
   let identified: IdentifiedPrompt | undefined;
-  const identify = () => (identified ??= identifyPrompt(prompt));
+  const identify = () => (identified ??= identifyPrompt(prompt, raw));
   const base = known ?? identify().base;
   // Only a prompt that is new to the run has to be one that can be sent: the others were.
   const create = () => ({ entry: { request: toRequest(prompt, identify(), scopeOf(turn, defaults)) } });

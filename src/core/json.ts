@@ -6,10 +6,32 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 
 /** JSON text with object keys sorted at every level, so that equal values have equal text. */
 export function canonicalJson(value: unknown): string {
+  // Most are in order already: looking is cheaper than putting the text together.
+  if (isCanonical(value)) return JSON.stringify(value) ?? "null";
+  return sortedJson(value);
+}
+
+/** Whether the keys of plain JSON are in order at every level. */
+function isCanonical(value: unknown): boolean {
+  if (value === null || typeof value !== "object") return typeof value !== "function" && typeof value !== "symbol";
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i += 1) if (!isCanonical(value[i])) return false;
+    return true;
+  }
+  if ("toJSON" in value) return false;
+  let last = "";
+  for (const key of Object.keys(value)) {
+    if (key < last || !isCanonical((value as Record<string, unknown>)[key])) return false;
+    last = key;
+  }
+  return true;
+}
+
+function sortedJson(value: unknown): string {
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
   if (Array.isArray(value)) {
     let text = "[";
-    for (let i = 0; i < value.length; i += 1) text += (i === 0 ? "" : ",") + canonicalJson(value[i]);
+    for (let i = 0; i < value.length; i += 1) text += (i === 0 ? "" : ",") + sortedJson(value[i]);
     return `${text}]`;
   }
   const keys = Object.keys(value).toSorted();
@@ -17,7 +39,7 @@ export function canonicalJson(value: unknown): string {
   for (const key of keys) {
     const item = (value as Record<string, unknown>)[key];
     if (item === undefined) continue;
-    text += `${text.length === 1 ? "" : ","}${JSON.stringify(key)}:${canonicalJson(item)}`;
+    text += `${text.length === 1 ? "" : ","}${JSON.stringify(key)}:${sortedJson(item)}`;
   }
   return `${text}}`;
 }

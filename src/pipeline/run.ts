@@ -6,7 +6,7 @@ import { TurnLoop } from "../chain/turn-loop.ts";
 import { Turn, type TurnHost } from "../chain/turn.ts";
 import { budgetReason, freeOfRun } from "../core/budget.ts";
 import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
-import type { ClaimedRun, Entry, TurnCommit } from "../core/store.ts";
+import type { ClaimedRun, CommitResult, Entry, TurnCommit } from "../core/store.ts";
 import { CommitGroup } from "./commit-group.ts";
 import { isStoreAway, messageOf, type PipelineContext, type StageResult } from "./stage.ts";
 
@@ -127,11 +127,7 @@ export class RunStage {
       const history = histories[index];
       if (!history) return [Promise.resolve()];
       const turn = parked[index];
-      const execution = turn ? this.#resume(turn, run, history) : this.#start(run, history);
-      const done = execution.catch((error: unknown) =>
-        this.#context.log.error(`Run ${run.id}: its turn could not be committed: ${String(error)}`, { run: run.id }),
-      );
-      return done;
+      return turn ? this.#execute(turn, () => turn.resume(run, history)) : this.#start(run, history);
     });
   }
 
@@ -182,7 +178,7 @@ export class RunStage {
       };
       const stopListening = this.#loop.onRest(look);
       for (const execution of executions) {
-        void execution.finally(() => {
+        void execution.then(() => {
           open -= 1;
           if (left) this.#parts.onLateCommit();
           else look();
@@ -192,44 +188,52 @@ export class RunStage {
     });
   }
 
-  async #start(run: ClaimedRun, history: readonly Entry[]): Promise<void> {
+  #start(run: ClaimedRun, history: readonly Entry[]): Promise<void> {
     const definition = this.#parts.registry.get(run.chain);
-    if (!definition) return;
+    if (!definition) return Promise.resolve();
     const turn = new Turn(run, definition, history, this.#host);
     return this.#execute(turn, () => turn.start(() => this.#call(turn, definition)));
   }
 
-  async #resume(turn: Turn, run: ClaimedRun, news: readonly Entry[]): Promise<void> {
-    return this.#execute(turn, () => turn.resume(run, news));
+  /** Until the turn is committed; never rejects. */
+  #execute(turn: Turn, begin: () => void): Promise<void> {
+    const execution = this.#toItsEnd(turn, begin);
+    this.#active.set(turn, execution);
+    return execution;
   }
 
-  #execute(turn: Turn, begin: () => void): Promise<void> {
-    const execution = (async () => {
+  async #toItsEnd(turn: Turn, begin: () => void): Promise<void> {
+    try {
       const over = this.#loop.add(turn);
       begin();
-      const error = await over;
-      await this.#commit(turn, error);
-    })();
-    const tracked = execution.finally(() => this.#active.delete(turn));
-    this.#active.set(turn, tracked);
-    return tracked;
+      await this.#commit(turn, await over);
+    } catch (error) {
+      const { id } = turn.run;
+      this.#context.log.error(`Run ${id}: its turn could not be committed: ${String(error)}`, { run: id });
+    } finally {
+      this.#active.delete(turn);
+    }
   }
 
   async #commit(turn: Turn, error: GembatchError | undefined): Promise<void> {
-    const commit = error ? turn.fail(error) : await this.#conclude(turn);
-    const result = await this.#commits.commit(commit).catch((thrown: unknown) => {
+    const concluded = error ? turn.fail(error) : this.#conclude(turn);
+    const commit = concluded instanceof Promise ? await concluded : concluded;
+    let result: CommitResult;
+    try {
+      result = await this.#commits.commit(commit);
+    } catch (thrown) {
       // What the store refuses, it would refuse for ever: the run fails with the reason instead of hanging. A store, a codec or a payload store may only be away.
-      const error = serializeError(thrown, "run_failed");
-      const outcome = isAway(thrown) ? this.#tryLater(error) : ({ type: "failed", error } as const);
-      return this.#commits.commit({ ...commit, entries: [], starts: [], outcome });
-    });
+      const refusal = serializeError(thrown, "run_failed");
+      const outcome = isAway(thrown) ? this.#tryLater(refusal) : ({ type: "failed", error: refusal } as const);
+      result = await this.#commits.commit({ ...commit, entries: [], starts: [], outcome });
+    }
     turn.committed(result);
     if (result.state === "waiting" || (result.state === "runnable" && !turn.settled)) this.#park(turn);
     if (result.state !== "lost" && result.state !== "waiting" && result.state !== "runnable") this.#parts.onEnd(turn.run.id);
   }
 
   /** The turn's own result, unless its code disagrees with its history. */
-  async #conclude(turn: Turn): Promise<TurnCommit> {
+  #conclude(turn: Turn): TurnCommit | Promise<TurnCommit> {
     const divergence = turn.settled ? undefined : turn.divergence();
     const excess = divergence || turn.settled ? undefined : this.#overBudget(turn);
     if (excess) {
@@ -237,13 +241,18 @@ export class RunStage {
       return { ...turn.hold(), outcome: { type: "held", error: serializeError(excess, "budget_exceeded") } };
     }
     if (!divergence) return turn.finish();
-    const { run } = turn;
     if (turn.deployed) {
+      const { run } = turn;
       turn.note(
         `New code of "${run.chain}" asks for ${divergence.added.length} prompts that history does not have and leaves ${divergence.unasked.length} unused.`,
       );
       return turn.finish();
     }
+    return this.#holdAsDiverged(turn, divergence);
+  }
+
+  async #holdAsDiverged(turn: Turn, divergence: NonNullable<ReturnType<Turn["divergence"]>>): Promise<TurnCommit> {
+    const { run } = turn;
     const commit = turn.hold();
     const recorded = await this.#context.store.listRequests({ run: run.id, limit: 1_000 });
     const error = nonDeterminism(run, divergence, new Map(recorded.items.map(({ key, body }) => [key, body])));

@@ -56,6 +56,9 @@ interface Opened {
   end: () => Promise<void>;
 }
 
+/** With more chains than this, a claim looks first which of them have something to do. */
+const FEW_CHAINS = 20;
+
 /**
  * The store in a schema of a Postgres database, for any number of workers on any number of machines. Every method is one transaction at READ COMMITTED: rows are locked by primary
  * key in a fixed order (batches, runs, entries), looked at, changed in memory and written back set by set; two that still get into each other's way are tried again.
@@ -68,6 +71,8 @@ export class PostgresStore implements Store {
   readonly #names = new Names();
   readonly #numbers: AnswerNumbers = { next: 0, end: 0 };
   #places: Places = new Map();
+  /** The last claim found something. */
+  #claims = false;
   #opened: Opened | undefined;
   #opening: Promise<void> | undefined;
 
@@ -213,9 +218,17 @@ export class PostgresStore implements Store {
 
   async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     if (params.limit <= 0) return [];
-    const chains = await this.#read(async (sql, names) => runnableChains(sql, await names.chainNos(params.chains)));
-    if (chains.length === 0) return [];
-    return this.#write(async (unit) => claimRuns(unit, { ...params, chains, own: params.own ?? false }));
+    const { own = false } = params;
+    // Who found something will find more: then a look before is one more walk of the index.
+    if (!this.#claims || params.chains.length > FEW_CHAINS) {
+      const chains = await this.#read(async (sql, names) => runnableChains(sql, await names.chainNos(params.chains)));
+      this.#claims = chains.length > 0;
+      if (!this.#claims) return [];
+      return this.#write(async (unit) => claimRuns(unit, { ...params, chains, own }));
+    }
+    const runs = await this.#write(async (unit) => claimRuns(unit, { ...params, chains: await unit.names.chainNos(params.chains), own }));
+    this.#claims = runs.length > 0;
+    return runs;
   }
 
   loadHistory(params: StoreParams<"loadHistory">): Promise<Entry[][]> {

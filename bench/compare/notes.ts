@@ -6,7 +6,7 @@ export function notes({ concurrency }: Pick<Comparison, "concurrency">): string 
 
 * **Answers come in chunks, or one by one.** gembatch's chains wait for prompts, and a batch job brings many answers at once: a provider in the same process ends each job at its first look. The other
   durable systems have no call that answers many waits, so theirs are answered one by one, ${concurrency} at a time. Most of the distance on *suspend* is this. It is also what gembatch is for.
-* **gembatch sends a prompt through the official SDK's types and objects, twice a step**; the others pass a short string.
+* **gembatch sends a prompt through the official SDK's types and objects**; the others pass a short string.
 * **gembatch groups**: turns of many runs are committed by one transaction, every step still stored before the next begins. Its worker has its default
   concurrency (2,048 turns), and looks for ended jobs as often as it can. It starts chains by one call (\`startMany\`), as pg-boss and graphile-worker do; the others have no such call, and start ${concurrency} at a time.
 * **Not suspended in the same sense.** openworkflow and absurd leave memory at each wait: an answer is sent when the suspension is stored. DBOS keeps waiting workflows in memory, and so does

@@ -144,11 +144,6 @@ export class Turn {
     return this.#result !== undefined;
   }
 
-  /** Waits without a result so far. */
-  get openWaits(): number {
-    return this.#open.size;
-  }
-
   get stepsRunning(): number {
     return this.#steps;
   }

@@ -191,13 +191,19 @@ export class RunStage {
   #start(run: ClaimedRun, history: readonly Entry[]): Promise<void> {
     const definition = this.#parts.registry.get(run.chain);
     if (!definition) return Promise.resolve();
-    const turn = new Turn(run, definition, history, this.#host);
+    let turn: Turn;
+    try {
+      turn = new Turn(run, definition, history, this.#host);
+    } catch (error) {
+      this.#logFailure(run, error);
+      return Promise.resolve();
+    }
     return this.#execute(turn, () => turn.start(() => this.#call(turn, definition)));
   }
 
   /** Until the turn is committed; never rejects. */
   #execute(turn: Turn, begin: () => void): Promise<void> {
-    const execution = this.#toItsEnd(turn, begin);
+    const execution = this.#toItsEnd(turn, begin).finally(() => this.#active.delete(turn));
     this.#active.set(turn, execution);
     return execution;
   }
@@ -208,11 +214,12 @@ export class RunStage {
       begin();
       await this.#commit(turn, await over);
     } catch (error) {
-      const { id } = turn.run;
-      this.#context.log.error(`Run ${id}: its turn could not be committed: ${String(error)}`, { run: id });
-    } finally {
-      this.#active.delete(turn);
+      this.#logFailure(turn.run, error);
     }
+  }
+
+  #logFailure({ id }: ClaimedRun, error: unknown): void {
+    this.#context.log.error(`Run ${id}: its turn could not be committed: ${String(error)}`, { run: id });
   }
 
   async #commit(turn: Turn, error: GembatchError | undefined): Promise<void> {

@@ -84,7 +84,7 @@ export interface Callable<Input, Output> {
 
 /**
  * The hands of a chain. The function runs again from its start at every turn and gets recorded results, so whatever it does outside of these
- * methods must give the same at every turn.
+ * methods must give the same at every turn. Take its members by their names or by destructuring; they are getters, so a spread copy (`{ ...context }`) has none of them.
  */
 export interface ChainContext {
   /** The official `@google/genai` models on the batch fetch. */

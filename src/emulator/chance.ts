@@ -64,34 +64,17 @@ export function digest(text: string): string {
 
 /** JSON text with sorted keys and without nulls, so that equal requests have equal text. */
 export function canonicalJson(value: unknown): string {
-  return isCanonical(value) ? (JSON.stringify(value) ?? "null") : sortedJson(value);
-}
-
-/** Whether plain JSON is in order, without nulls in its objects. Most of it is. */
-function isCanonical(value: unknown): boolean {
-  if (value === null || typeof value !== "object") return true;
-  if (Array.isArray(value)) return value.every(isCanonical);
-  let last = "";
-  for (const key of Object.keys(value)) {
-    const item = (value as Record<string, unknown>)[key];
-    if (key < last || item === null || !isCanonical(item)) return false;
-    last = key;
-  }
-  return true;
-}
-
-function sortedJson(value: unknown): string {
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
   if (Array.isArray(value)) {
     let text = "[";
-    for (let i = 0; i < value.length; i += 1) text += (i === 0 ? "" : ",") + sortedJson(value[i]);
+    for (let i = 0; i < value.length; i += 1) text += (i === 0 ? "" : ",") + canonicalJson(value[i]);
     return `${text}]`;
   }
   let text = "{";
   for (const key of Object.keys(value).toSorted()) {
     const item = (value as Record<string, unknown>)[key];
     if (item === undefined || item === null) continue;
-    text += `${text.length === 1 ? "" : ","}${JSON.stringify(key)}:${sortedJson(item)}`;
+    text += `${text.length === 1 ? "" : ","}${JSON.stringify(key)}:${canonicalJson(item)}`;
   }
   return `${text}}`;
 }

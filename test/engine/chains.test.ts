@@ -3,9 +3,21 @@ import { describe, expect, it } from "vitest";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { GembatchError } from "../../src/index.ts";
 import { SqliteStore } from "../../src/stores/sqlite/store.ts";
 import { createTestKit, ManualClock, SteerableProvider, textResponse } from "../../src/testing.ts";
+
+setFlagsFromString("--expose-gc");
+const collect = runInNewContext("gc") as () => void;
+
+/** Bytes of what is in use. */
+function heapBytes(): number {
+  collect();
+  collect();
+  return process.memoryUsage().heapUsed;
+}
 
 const ask = (text: string, model = "gemini-2.5-flash") => ({ model, contents: text });
 
@@ -41,6 +53,23 @@ describe("a chain", () => {
       expect(kit.provider.jobs).toHaveLength(2);
       expect(calls).toBe(parkedBytes === 0 ? 3 : 1);
     }
+  });
+
+  it("that waits keeps its own prompt in memory, and no second text of it", async () => {
+    await using kit = createTestKit({ batching: { debounce: "1h" }, worker: { parkedBytes: 1_000_000_000 } });
+    const size = 300_000;
+    const chain = kit.gembatch.chain("large", async ({ models }, n: number) => {
+      const response = await models.generateContent(ask(`${n} ${"x".repeat(size)}`));
+      return response.text?.length;
+    });
+    // What the first run makes for all others is no part of it.
+    await chain.start(-1);
+    await kit.advance("1s");
+    const before = heapBytes();
+    await chain.startMany(Array.from({ length: 50 }, (_, n) => n));
+    await kit.advance("1s");
+    expect((await kit.gembatch.stats()).runs.waiting).toBe(51);
+    expect((heapBytes() - before) / 50).toBeLessThan(1.5 * size);
   });
 
   it("asks parallel prompts in one job and races to the same winner at every replay", async () => {
@@ -425,6 +454,22 @@ describe("a handler", () => {
     const id = await kit.gembatch.submit({ contents: [{ parts: [{ text: "hi" }] }] }, "gemini-2.5-flash", handler);
     await kit.run();
     expect((await kit.gembatch.runs.get(id))!).toMatchObject({ state: "failed", error: { code: "request_failed" } });
+  });
+
+  it("that asks for its own prompt gets the answer that it has, also after it has waited", async () => {
+    for (const parkedBytes of [0, 1_000_000]) {
+      await using kit = createTestKit({ worker: { parkedBytes } });
+      const first = { contents: [{ parts: [{ text: "hi" }], role: "user" }] };
+      const handler = kit.gembatch.handler("again", async (response, _params: undefined, { models }) => {
+        const other = await models.generateContent(ask("other"));
+        const same = await models.generateContent({ model: "gemini-2.5-flash", ...first });
+        return [response.text, other.text, same.text];
+      });
+      const id = await kit.gembatch.submit(first, "gemini-2.5-flash", handler);
+      await kit.run();
+      expect((await kit.gembatch.runs.get(id))!.output).toEqual(["<hi>", "<other>", "<hi>"]);
+      expect(kit.provider.jobs.map(({ rows }) => rows.length)).toEqual([1, 1]);
+    }
   });
 
   it("may await further prompts like a chain, and embeds", async () => {

@@ -380,6 +380,30 @@ describe("a store that is away for a moment", () => {
   });
 });
 
+describe("an input that is written", () => {
+  it.each([
+    ["large", 20_000, 20],
+    ["small", 1, 1_000],
+  ])("reads %s members in pages of about the same bytes, each once", async (_, chars, limit) => {
+    const store = new SqliteStore({ path: ":memory:" });
+    const reads: number[] = [];
+    const read = store.readMembers.bind(store);
+    store.readMembers = async (params) => {
+      reads.push(params.limit);
+      return read(params);
+    };
+    const { kit, chain } = singleKit({ store });
+    await using _kit = kit;
+    const count = 2 * limit + 5;
+    await chain.startMany(Array.from({ length: count }, (_, n) => `${n} ${"x".repeat(chars)}`));
+    await kit.run();
+    expect(sizes(kit)).toEqual([count]);
+    expect(new Set(kit.provider.jobs[0]!.rows.map(({ key }) => key)).size).toBe(count);
+    const pages = reads.filter((size) => size > 1);
+    expect([pages.length, Math.max(...pages)]).toEqual([3, limit]);
+  });
+});
+
 describe("quotas", () => {
   it("gives the job slot back while a batch is throttled", async () => {
     const clock = new ManualClock();

@@ -209,3 +209,16 @@ describe("commits that wanted more than they got", () => {
     expect(await kit.start(newRun("child", { fingerprint: "another" }))).toEqual(["started"]);
   });
 });
+
+describe("a claim right after one that found something", () => {
+  it("finds what is there, of however many chains, and nothing when nothing is", async () => {
+    const chains = Array.from({ length: 300 }, (_, n) => ({ chain: `chain-${n}`, versions: ["1"] }));
+    const last = { chain: "chain-299", version: "1" };
+    await kit.start(newRun("a", last), newRun("b", last), newRun("c", last));
+    const claim = async (of: typeof chains) => (await kit.claim(1, "w1", of)).map(({ id }) => id);
+    expect([await claim(chains), await claim(chains), await claim(chains.slice(290))]).toEqual([["a"], ["b"], ["c"]]);
+    expect([await claim(chains.slice(290)), await claim(chains), await claim(chains.slice(0, 5))]).toEqual([[], [], []]);
+    await kit.start(newRun("d", last));
+    expect([await claim(chains.slice(0, 5)), await claim(chains.slice(290))]).toEqual([[], ["d"]]);
+  });
+});

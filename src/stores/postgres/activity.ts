@@ -1,11 +1,13 @@
 import type { Activity, LaneActivity, Timers } from "../../core/store.ts";
+import { RUN } from "../codes.ts";
+import { RUNS } from "../counts.ts";
 import { toUsd } from "../money.ts";
 import { toArray } from "./arrays.ts";
 import { leaseTime } from "./batches.ts";
 import type { Sql } from "./connection.ts";
 import type { TransactionNames } from "./names.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
-import { hasRunnable } from "./runs.ts";
+import { hasRunnable, inHand } from "./runs.ts";
 import type { Unit } from "./unit.ts";
 
 /** Delayed retries that one look moves into the queue; the rest shows as `nextAt` in the past and follows at the next look. */
@@ -38,7 +40,7 @@ export interface LaneRow {
 /** Counters and one step of an index each: nothing here walks a queue. */
 const laneActivities = `
   SELECT q.*, o.priority, o.oldest_at, (
-    SELECT e.due_at FROM gb.entries e WHERE q.delayed > 0 AND e.state = 2 AND e.lane = q.lane ORDER BY e.due_at LIMIT 1
+    SELECT e.due_at FROM gb.entries e WHERE q.delayed > 0 AND e.queue = 2 AND e.lane = q.lane ORDER BY e.due_at LIMIT 1
   ) AS next_at
   FROM (${lanesInUse}) q LEFT JOIN LATERAL (
     SELECT max(priority) AS priority, min(due_at) AS oldest_at FROM (${oldestByPriority.replaceAll("$LANE", "q.lane")}) p WHERE q.queued > 0
@@ -47,7 +49,7 @@ const laneActivities = `
 
 const timers = `
   least(
-    (SELECT due_at FROM gb.entries WHERE state = 3 ORDER BY due_at LIMIT 1), (SELECT retry_at FROM gb.runs WHERE state = 3 ORDER BY retry_at LIMIT 1)
+    (SELECT due_at FROM gb.entries WHERE queue = 3 ORDER BY due_at LIMIT 1), (SELECT retry_at FROM gb.runs WHERE queue = 3 ORDER BY retry_at LIMIT 1)
   ) AS timer_at,
   (SELECT check_at FROM gb.entries WHERE check_at IS NOT NULL ORDER BY check_at LIMIT 1) AS deadline_at`;
 
@@ -69,10 +71,10 @@ export async function nextTimers(sql: Sql): Promise<Timers> {
 /** Existence questions only; what waits is in none of these indexes. $1: now; $2: what the leases are compared with; $3: chains. */
 const flags = `
   SELECT
-    CASE WHEN $3::int4[] IS NULL THEN (SELECT no FROM gb.runs WHERE state = 0 ORDER BY chain, home, priority DESC, no LIMIT 1) IS NOT NULL
+    CASE WHEN $3::int4[] IS NULL THEN (SELECT no FROM gb.runs WHERE queue = 0 ORDER BY chain, home, priority DESC, no LIMIT 1) IS NOT NULL
       ELSE EXISTS (SELECT 1 FROM unnest($3::int4[]) AS c(no) WHERE ${hasRunnable("c.no")}) END AS runnable,
-    EXISTS (
-      SELECT 1 FROM gb.workers w WHERE w.lease_until > ${leaseTime("$2")} AND EXISTS (SELECT 1 FROM gb.runs r WHERE r.state = 1 AND r.worker = w.no)
+    (SELECT sum(count) FROM gb.tallies WHERE no = ${RUNS + RUN.running}) > 0 AND EXISTS (
+      SELECT 1 FROM gb.workers w WHERE w.lease_until > ${leaseTime("$2")} AND (${inHand("w.no")} ORDER BY h.no DESC LIMIT 1) IS NOT NULL
     ) AS running,
     EXISTS (
       SELECT 1 FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE b.state <= 4 AND (b.state = 4 OR l.tier IN ('flex', 'standard'))

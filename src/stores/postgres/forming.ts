@@ -100,10 +100,10 @@ async function sourceOf(unit: Unit, lane: number, batch: BatchRow | undefined, i
 async function oldestGroup(unit: Unit, lane: number): Promise<number | undefined> {
   const [row] = await unit.sql.rows<[number]>(
     `WITH RECURSIVE step AS (
-      (SELECT group_size, due_at FROM gb.entries WHERE state = 8 AND lane = $1 ORDER BY group_size, due_at LIMIT 1)
+      (SELECT group_size, due_at FROM gb.entries WHERE queue = 8 AND lane = $1 ORDER BY group_size, due_at LIMIT 1)
       UNION ALL
       SELECT next.group_size, next.due_at FROM step CROSS JOIN LATERAL (
-        SELECT group_size, due_at FROM gb.entries WHERE state = 8 AND lane = $1 AND group_size > step.group_size ORDER BY group_size, due_at LIMIT 1
+        SELECT group_size, due_at FROM gb.entries WHERE queue = 8 AND lane = $1 AND group_size > step.group_size ORDER BY group_size, due_at LIMIT 1
       ) next
     ) SELECT group_size FROM step ORDER BY due_at, group_size LIMIT 1`,
     [lane],
@@ -117,12 +117,12 @@ type WaitingRow = [no: number, bytes: number, tokens: number, estimate: number |
 async function readWaiting(unit: Unit, { state, lane, size }: Source, limit: number): Promise<WaitingRow[]> {
   if (state === ENTRY.queued) {
     return unit.sql.rows<WaitingRow>(
-      `SELECT no, bytes, tokens, estimate FROM gb.entries WHERE state = 1 AND lane = $1 ORDER BY priority DESC, due_at, no LIMIT $2`,
+      `SELECT no, bytes, tokens, estimate FROM gb.entries WHERE queue = 1 AND lane = $1 ORDER BY priority DESC, due_at, no LIMIT $2`,
       [lane, limit],
     );
   }
   return unit.sql.rows<WaitingRow>(
-    `SELECT no, bytes, tokens, estimate FROM gb.entries WHERE state = 8 AND lane = $1 AND group_size = $2 ORDER BY due_at, no LIMIT $3`,
+    `SELECT no, bytes, tokens, estimate FROM gb.entries WHERE queue = 8 AND lane = $1 AND group_size = $2 ORDER BY due_at, no LIMIT $3`,
     [lane, size ?? 1, limit],
   );
 }
@@ -162,7 +162,7 @@ async function take(
   unit.tallies.move(REQUESTS, source.state, ENTRY.batched, taken);
   const numbers = rows.slice(0, taken).map(([no]) => no);
   const changed = await unit.sql.run(
-    `UPDATE gb.entries SET state = 4, batch = $1 WHERE no = ANY($2::int8[]) AND state + 0 = $3 AND lane + 0 = $4`,
+    `UPDATE gb.entries SET state = 4, queue = NULL, batch = $1 WHERE no = ANY($2::int8[]) AND state + 0 = $3 AND lane + 0 = $4`,
     [batch.no, toArray("int8[]", numbers), source.state, source.lane],
   );
   // The sums above are of other rows then: all of it once more.
@@ -213,7 +213,7 @@ export async function moveQueued(
   const rows = await unit.entries.select(
     `WHERE no IN (
        SELECT q.no FROM (${oldestByPriority.replaceAll("$LANE", "$1")}) p CROSS JOIN LATERAL (
-         SELECT no, due_at FROM gb.entries WHERE state = 1 AND lane = $1 AND priority = p.priority ORDER BY due_at, no LIMIT $2
+         SELECT no, due_at FROM gb.entries WHERE queue = 1 AND lane = $1 AND priority = p.priority ORDER BY due_at, no LIMIT $2
        ) q ORDER BY q.due_at, q.no LIMIT $2
      ) FOR UPDATE SKIP LOCKED`,
     [lane, limit],

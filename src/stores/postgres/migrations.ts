@@ -8,6 +8,7 @@
  * - Counters are kept in `SLOTS` rows each, and a connection adds to those of its own slot: transactions that count the same thing do not wait for one another. Readers add them up.
  * - Money is in whole picodollars (USD × 10^12), as in SQLite.
  */
+import { ENTRY, RUN } from "../codes.ts";
 
 /** Rows that a counter is spread over. */
 export const SLOTS = 16;
@@ -15,16 +16,34 @@ export const SLOTS = 16;
 /** What texts begin with that refer to a payload elsewhere: those are in an index. */
 export const referenceMark = '{"$gembatch.payload":"';
 
+/**
+ * The `queue` of a row: its state while a partial index is there for it, else NULL. A column of its own, because an update that leaves every column alone that an index mentions makes no new item in any of them: that is
+ * how an answer comes to a request, and how a turn is given back.
+ */
+const queued = {
+  runs: [RUN.runnable, RUN.retrying, RUN.held, RUN.failed],
+  entries: [ENTRY.queued, ENTRY.delayed, ENTRY.sleeping, ENTRY.isolated, ENTRY.following],
+} as const;
+
+export const queueOf = (table: keyof typeof queued, state: number): number | null =>
+  (queued[table] as readonly number[]).includes(state) ? state : null;
+
+const agrees = (table: keyof typeof queued): string =>
+  `CONSTRAINT ${table}_queue CHECK (queue IS NOT DISTINCT FROM CASE WHEN state IN (${queued[table].join(", ")}) THEN state END)`;
+
 /** The version that all steps together lead to. */
 export const schemaVersion = (): number => migrations.length;
 
 /** Rows that are updated in place again and again, without an index on what changes. */
 const counters = `WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500)`;
 /**
- * A queue table: dead rows at the head of its indexes are what slows it down. Room in its pages: a new version of a row in the page of the old one takes a lock record, a search for a page and
- * a page less, and what it leaves behind is room for the next.
+ * A queue table: dead rows at the head of its indexes are what slows it down. Room in its pages (runs: two further versions of each row), so that a new version lies beside the old one: that takes a lock record, a search
+ * for a page and a page less, and only there can an index be left as it is.
  */
-const hot = `WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.05)`;
+const hot = (fillfactor: number): string =>
+  `WITH (fillfactor = ${fillfactor}, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.5)`;
+/** Payloads. No plan depends on a sample of them (see `connection.ts`), and reading one takes them all out of where they lie. */
+const payloads = `WITH (autovacuum_analyze_scale_factor = 1)`;
 
 export const migrations: readonly string[] = [
   `
@@ -104,8 +123,8 @@ export const migrations: readonly string[] = [
 
   CREATE TABLE gb.runs (
     no bigint PRIMARY KEY,
-    id text NOT NULL,
     state smallint NOT NULL,
+    queue smallint,
     kind smallint NOT NULL,
     cancel smallint NOT NULL DEFAULT 0,
     shared smallint NOT NULL DEFAULT 0,
@@ -120,7 +139,6 @@ export const migrations: readonly string[] = [
     entries integer NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
     priority integer NOT NULL,
-    code text NOT NULL DEFAULT '',
     usd double precision NOT NULL DEFAULT 0,
     standard_usd double precision NOT NULL DEFAULT 0,
     unpriced integer NOT NULL DEFAULT 0,
@@ -130,23 +148,35 @@ export const migrations: readonly string[] = [
     retry_at bigint,
     parent bigint,
     starter bigint,
-    ended_at bigint
-  ) ${hot};
-  CREATE INDEX runs_runnable ON gb.runs (chain, home, priority DESC, no) WHERE state = 0;
-  CREATE INDEX runs_running ON gb.runs (worker) WHERE state = 1;
-  CREATE INDEX runs_retrying ON gb.runs (retry_at) WHERE state = 3;
-  CREATE INDEX runs_trouble ON gb.runs (state, no) WHERE state IN (4, 6);
+    ended_at bigint,
+    id text NOT NULL,
+    code text NOT NULL DEFAULT '',
+    ${agrees("runs")}
+  ) ${hot(35)};
+  CREATE INDEX runs_runnable ON gb.runs (chain, home, priority DESC, no) WHERE queue = 0;
+  CREATE INDEX runs_retrying ON gb.runs (retry_at) WHERE queue = 3;
+  CREATE INDEX runs_trouble ON gb.runs (queue, no) WHERE queue IN (4, 6);
   CREATE INDEX runs_ended ON gb.runs (pruned, ended_at, no) WHERE ended_at IS NOT NULL;
   CREATE INDEX runs_starter ON gb.runs (starter, no) WHERE starter IS NOT NULL;
+
+  -- Runs that a worker claimed at once, whatever has become of them since: where to look for those that it has in hand. Who claimed removes it with a heartbeat when all are given back.
+  CREATE TABLE gb.hands (
+    worker integer NOT NULL,
+    no bigint GENERATED ALWAYS AS IDENTITY,
+    runs bigint[] NOT NULL,
+    PRIMARY KEY (worker, no)
+  );
+  -- Numbers in a row would be compressed again and again.
+  ALTER TABLE gb.hands ALTER COLUMN runs SET STORAGE EXTERNAL;
 
   CREATE TABLE gb.run_inputs (
     no bigint PRIMARY KEY,
     id text NOT NULL UNIQUE,
     fingerprint text NOT NULL,
     input text NOT NULL
-  );
+  ) ${payloads};
   -- code: that of the error, for filters. Postgres itself cannot read every JSON text that may stand there (\\u0000, half of a surrogate pair).
-  CREATE TABLE gb.run_outcomes (no bigint PRIMARY KEY, output text, error text, code text, notes text);
+  CREATE TABLE gb.run_outcomes (no bigint PRIMARY KEY, output text, error text, code text, notes text) ${payloads};
   -- Further entries that wait for a run which has a parent already, or had none.
   CREATE TABLE gb.run_waiters (run bigint NOT NULL, entry bigint NOT NULL, PRIMARY KEY (run, entry));
   CREATE INDEX run_waiters_entry ON gb.run_waiters (entry);
@@ -154,6 +184,7 @@ export const migrations: readonly string[] = [
   CREATE TABLE gb.entries (
     no bigint PRIMARY KEY,
     state smallint NOT NULL,
+    queue smallint,
     kind smallint NOT NULL,
     attempt integer,
     batch integer,
@@ -177,20 +208,21 @@ export const migrations: readonly string[] = [
     check_at bigint,
     key text NOT NULL,
     fingerprint text NOT NULL,
-    tier_reason text
-  ) ${hot};
-  CREATE INDEX entries_queue ON gb.entries (lane, priority DESC, due_at, no) WHERE state = 1;
-  CREATE INDEX entries_delayed ON gb.entries (lane, due_at) WHERE state = 2;
-  CREATE INDEX entries_sleeping ON gb.entries (due_at) WHERE state = 3;
+    tier_reason text,
+    ${agrees("entries")}
+  ) ${hot(50)};
+  CREATE INDEX entries_queue ON gb.entries (lane, priority DESC, due_at, no) WHERE queue = 1;
+  CREATE INDEX entries_delayed ON gb.entries (lane, due_at) WHERE queue = 2;
+  CREATE INDEX entries_sleeping ON gb.entries (due_at) WHERE queue = 3;
   CREATE INDEX entries_batch ON gb.entries (batch, no) WHERE batch IS NOT NULL;
-  CREATE INDEX entries_isolated ON gb.entries (lane, group_size, due_at, no) WHERE state = 8;
+  CREATE INDEX entries_isolated ON gb.entries (lane, group_size, due_at, no) WHERE queue = 8;
   CREATE INDEX entries_check ON gb.entries (check_at, no) WHERE check_at IS NOT NULL;
-  CREATE INDEX entries_shared ON gb.entries (shared, state, due_at, no) WHERE shared IS NOT NULL;
+  CREATE INDEX entries_shared ON gb.entries (shared, queue, due_at, no) WHERE shared IS NOT NULL;
 
   -- The body of a request, by its entry.
-  CREATE TABLE gb.bodies (no bigint PRIMARY KEY, body text NOT NULL);
+  CREATE TABLE gb.bodies (no bigint PRIMARY KEY, body text NOT NULL) ${payloads};
   -- uses: rows that name this answer. More than one only if it is shared.
-  CREATE TABLE gb.answers (no bigint PRIMARY KEY, uses integer NOT NULL DEFAULT 1, value text, error text);
+  CREATE TABLE gb.answers (no bigint PRIMARY KEY, uses integer NOT NULL DEFAULT 1, value text, error text) ${payloads};
 
   -- References to payloads that lie elsewhere (referencePrefix): the output of a run is the answer of whoever waited for it, too, so more than one row may hold the same. Hashed: a payload of a user that begins alike may be of any length.
   CREATE INDEX answers_references ON gb.answers USING hash (value) WHERE starts_with(value, '${referenceMark}');

@@ -9,6 +9,20 @@ interface ChainName {
   version: string;
 }
 
+/** Runs that were claimed at once: a row of `gb.hands`, and how many of them this process has not given back yet. */
+export interface Hand {
+  worker: number;
+  no: number;
+  left: number;
+}
+
+/** A run in hand. */
+interface HeldRun {
+  no: number;
+  epoch: number;
+  hand: Hand;
+}
+
 /**
  * Names as the small integers that stand for them in the hot rows. Lanes and chains are never removed, so a number that was committed stays right.
  * What a transaction adds is kept here only when it has committed.
@@ -19,7 +33,9 @@ export class Names {
   readonly chains = new Map<string, number>();
   readonly chainsByNo = new Map<number, ChainName>();
   /** Runs in hand only: their commits need no look into the index of ids. */
-  readonly runs = new Map<string, number>();
+  readonly runs = new Map<string, HeldRun>();
+  /** Of which nothing is in hand any more. */
+  readonly emptyHands = new Set<Hand>();
   /** Workers that claim here, by the number that they claimed with last. */
   readonly workers = new Map<string, number>();
 }
@@ -36,8 +52,18 @@ export class TransactionNames {
     this.#sql = sql;
   }
 
-  /** What was added is there for everybody now. */
+  readonly #kept = new Map<string, HeldRun>();
+  readonly #dropped = new Map<string, number>();
+  readonly #removed: Hand[] = [];
+
+  /** What was added is there for everybody now, and what was done with runs and hands has been done. */
   commit(): void {
+    for (const [id, run] of this.#kept) {
+      this.#leaveHand(id);
+      this.#names.runs.set(id, run);
+    }
+    for (const [id, epoch] of this.#dropped) if ((this.#names.runs.get(id)?.epoch ?? Infinity) <= epoch) this.#leaveHand(id);
+    for (const hand of this.#removed) this.#names.emptyHands.delete(hand);
     for (const [key, no] of this.#newLanes) this.#names.lanes.set(key, no);
     for (const [key, no] of this.#newChains) this.#names.chains.set(key, no);
   }
@@ -182,18 +208,37 @@ export class TransactionNames {
   async claimedNos(ids: readonly string[]): Promise<Map<string, number>> {
     const found = await this.runNos(ids.filter((id) => !this.#names.runs.has(id)));
     for (const id of ids) {
-      const no = this.#names.runs.get(id);
-      if (no !== undefined) found.set(id, no);
+      const run = this.#names.runs.get(id);
+      if (run !== undefined) found.set(id, run.no);
     }
     return found;
   }
 
-  keepRun(id: string, no: number): void {
-    this.#names.runs.set(id, no);
+  /** These runs are in this hand, all that are. */
+  keepRuns({ worker, no }: Omit<Hand, "left">, runs: readonly { id: string; no: number; epoch: number }[]): void {
+    const hand = { worker, no, left: runs.length };
+    for (const run of runs) this.#kept.set(run.id, { no: run.no, epoch: run.epoch, hand });
   }
 
-  dropRun(id: string): void {
+  /** A run that was claimed under this epoch is in hand no more. One that was claimed again since stays. */
+  dropRun(id: string, epoch: number): void {
+    this.#dropped.set(id, epoch);
+  }
+
+  #leaveHand(id: string): void {
+    const run = this.#names.runs.get(id);
+    if (run === undefined) return;
     this.#names.runs.delete(id);
+    run.hand.left -= 1;
+    if (run.hand.left === 0) this.#names.emptyHands.add(run.hand);
+  }
+
+  /** Removes the rows of hands that are empty. */
+  async removeEmptyHands(): Promise<void> {
+    for (const [worker, hands] of Map.groupBy(this.#names.emptyHands, (hand) => hand.worker)) {
+      await this.#sql.run(`DELETE FROM gb.hands WHERE worker = $1 AND no = ANY($2::int8[])`, [worker, hands.map(({ no }) => no)]);
+      this.#removed.push(...hands);
+    }
   }
 
   /** The number that runs in this worker's hand have. An older one than the store has is no danger: whoever was given up finds no run of his. */

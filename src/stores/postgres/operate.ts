@@ -64,7 +64,7 @@ export async function retryRuns(
     unit.setOutcome(run.no, { output: null, error: null });
     if (afresh) await startAfresh(unit, run, isHandler, now);
     else await goOn(unit, run, now);
-    unit.names.dropRun(run.id);
+    unit.names.dropRun(run.id, run.epoch);
     changed.push(run.id);
   }
   return changed;

@@ -59,7 +59,7 @@ export async function listRuns(sql: Sql, names: TransactionNames, filter: RunFil
   const starter = filter.starter === undefined ? undefined : await names.runNo(filter.starter);
   if (filter.starter !== undefined && starter === undefined) return none;
   // Held and failed runs are what operators look for; they have an index, and so have those that one run started.
-  const rare = filter.state === "held" || filter.state === "failed" ? [`state IN (4, 6) AND state = ${codes?.[0]}`] : [];
+  const rare = filter.state === "held" || filter.state === "failed" ? [`queue IN (4, 6) AND queue = ${codes?.[0]}`] : [];
   const rows = await page<RunRow>(sql, filter, {
     columns: "no, chain, state, attempts, created_at",
     table: "gb.runs",

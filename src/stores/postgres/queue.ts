@@ -24,7 +24,7 @@ export function enqueue(
 
 /** Delayed requests that are due join their lane's queue, or those that travel apart; at most `limit` at a time. Those that somebody else has in hand are left to him. */
 export async function promoteDelayed(unit: Unit, lane: number, now: number, limit: number): Promise<number> {
-  const due = await unit.entries.select(`WHERE state = 2 AND lane = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED`, [
+  const due = await unit.entries.select(`WHERE queue = 2 AND lane = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED`, [
     lane,
     now,
     limit,
@@ -45,10 +45,10 @@ const PRIORITIES = 1_000;
 /** For each priority of a lane's queue, highest first, when its oldest request was enqueued: one step of the index each. `$LANE` is the lane. */
 export const oldestByPriority = `
   WITH RECURSIVE step AS (
-    (SELECT priority, due_at, 1 AS n FROM gb.entries WHERE state = 1 AND lane = $LANE ORDER BY priority DESC, due_at LIMIT 1)
+    (SELECT priority, due_at, 1 AS n FROM gb.entries WHERE queue = 1 AND lane = $LANE ORDER BY priority DESC, due_at LIMIT 1)
     UNION ALL
     SELECT next.priority, next.due_at, step.n + 1 FROM step CROSS JOIN LATERAL (
-      SELECT priority, due_at FROM gb.entries WHERE state = 1 AND lane = $LANE AND priority < step.priority ORDER BY priority DESC, due_at LIMIT 1
+      SELECT priority, due_at FROM gb.entries WHERE queue = 1 AND lane = $LANE AND priority < step.priority ORDER BY priority DESC, due_at LIMIT 1
     ) next WHERE step.n < ${PRIORITIES}
   )
   SELECT priority, due_at FROM step`;

@@ -98,7 +98,9 @@ const audits: Record<string, string> = {
       SELECT count(*) FROM entries e WHERE e.batch = b.no AND e.state = 4
     )`,
   "who waits can be woken": `SELECT no FROM runs WHERE (state = 2 AND open = 0) OR open < 0 OR (state = 3) <> (retry_at IS NOT NULL) OR (state = 1) <> (worker IS NOT NULL)`,
-  "who is running is in the hand of a worker": `SELECT no FROM runs WHERE state = 1 AND worker NOT IN (SELECT no FROM workers)`,
+  "who is running is in the hand of a worker": `
+    SELECT no FROM runs r WHERE state = 1 AND NOT EXISTS (SELECT FROM workers w JOIN hands h ON h.worker = w.no WHERE w.no = r.worker AND r.no = ANY(h.runs))`,
+  "a hand is that of a worker": `SELECT worker FROM hands WHERE worker NOT IN (SELECT no FROM workers)`,
 };
 
 /** Holds as long as no failed request is asked again by an operator: the number of the answer that it had stays unused. */

@@ -201,7 +201,7 @@ class Removal {
     const numbers = runs.map(({ no }) => no);
     for (const run of runs) {
       unit.tallies.move(RUNS, run.state, undefined);
-      unit.names.dropRun(run.id);
+      unit.names.dropRun(run.id, run.epoch);
       unit.runs.forget(run.no);
     }
     await unit.sql.run(`DELETE FROM gb.runs WHERE no = ANY($1::int8[])`, [toArray("int8[]", numbers)]);

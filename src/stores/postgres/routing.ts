@@ -49,22 +49,26 @@ export async function settleRows(
   return counted;
 }
 
+/**
+ * What an array parameter holds for a row, where the first parameter is the numbers of all rows, ascending and each once: found by halving. A join with the arrays would search the primary key from its root for every row;
+ * an index that is given all numbers at once goes from leaf to leaf.
+ */
+const at = (array: string, no: string): string => `(${array})[width_bucket(${no}, $1::int8[])]`;
+
 /** One answer for a run that waits: most rows. The guard is within a CASE, as in `turns.ts`. */
 const wakeUp = `
   UPDATE gb.runs r SET
-    state = 0, seq = r.seq + 1, open = r.open - 1, usd = r.usd + u.usd, standard_usd = r.standard_usd + u.standard_usd,
-    unpriced = r.unpriced + u.unpriced, reserved = r.reserved - u.released
-  FROM unnest($1::int8[], $2::float8[], $3::float8[], $4::int4[], $5::float8[]) AS u(no, usd, standard_usd, unpriced, released)
-  WHERE r.no = u.no AND CASE WHEN r.state = 2 THEN true ELSE false END
+    state = 0, queue = 0, seq = r.seq + 1, open = r.open - 1, usd = r.usd + ${at("$2::float8[]", "r.no")},
+    standard_usd = r.standard_usd + ${at("$3::float8[]", "r.no")}, unpriced = r.unpriced + ${at("$4::int4[]", "r.no")},
+    reserved = r.reserved - ${at("$5::float8[]", "r.no")}
+  WHERE r.no = ANY($1::int8[]) AND CASE WHEN r.state = 2 THEN true ELSE false END
   RETURNING r.no, r.seq, r.chain`;
 
 const settleMembers = `
   UPDATE gb.entries e SET
-    state = u.state, seq = u.seq, answer = u.answer, usd = e.usd + u.usd, standard_usd = e.standard_usd + u.standard_usd,
-    unpriced = e.unpriced + u.unpriced
-  FROM unnest($1::int8[], $2::int2[], $3::int4[], $4::int8[], $5::float8[], $6::float8[], $7::int4[])
-    AS u(no, state, seq, answer, usd, standard_usd, unpriced)
-  WHERE e.no = u.no`;
+    state = ${at("$2::int2[]", "e.no")}, seq = ${at("$3::int4[]", "e.no")}, answer = ${at("$4::int8[]", "e.no")}, usd = e.usd + ${at("$5::float8[]", "e.no")},
+    standard_usd = e.standard_usd + ${at("$6::float8[]", "e.no")}, unpriced = e.unpriced + ${at("$7::int4[]", "e.no")}
+  WHERE e.no = ANY($1::int8[])`;
 
 /**
  * Settles the rows that nearly all rows are: a final answer to a member that nobody shares or hurries, the only one here for its run, and the run waits. One guarded update says

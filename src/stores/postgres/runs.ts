@@ -203,7 +203,13 @@ export async function addNotes(unit: Unit, run: number, notes: readonly string[]
 
 /** Whether a chain has something runnable. In the order of the index: an EXISTS is answered by a walk over the table while statistics say that most runs are runnable. */
 export const hasRunnable = (chain: string): string =>
-  `(SELECT r.no FROM gb.runs r WHERE r.state = 0 AND r.chain = ${chain} ORDER BY r.home, r.priority DESC, r.no LIMIT 1) IS NOT NULL`;
+  `(SELECT r.no FROM gb.runs r WHERE r.queue = 0 AND r.chain = ${chain} ORDER BY r.home, r.priority DESC, r.no LIMIT 1) IS NOT NULL`;
+
+/** Numbers of the runs that a worker (by number) has in hand: their own rows say so, one look by primary key each; `gb.hands` tells where to look. */
+export const inHand = (worker: string): string => `
+  SELECT r.no FROM gb.hands h CROSS JOIN LATERAL unnest(h.runs) AS u(no) CROSS JOIN LATERAL (
+    SELECT no FROM gb.runs WHERE no = u.no AND state + 0 = 1 AND worker = h.worker OFFSET 0
+  ) r WHERE h.worker = ${worker}`;
 
 /** Chains (by number) that have something runnable: one look into the partial index each. */
 export async function runnableChains(sql: Sql, chains: readonly number[]): Promise<number[]> {
@@ -223,19 +229,22 @@ const CHAINS_PER_CLAIM = 200;
  */
 const claim = `
   WITH RECURSIVE homes(chain, home) AS (
-    SELECT c.no, (SELECT r.home FROM gb.runs r WHERE r.state = 0 AND r.chain = c.no ORDER BY r.home, r.priority DESC, r.no LIMIT 1) FROM unnest($1::int4[]) AS c(no)
+    SELECT c.no, (SELECT r.home FROM gb.runs r WHERE r.queue = 0 AND r.chain = c.no ORDER BY r.home, r.priority DESC, r.no LIMIT 1) FROM unnest($1::int4[]) AS c(no)
     UNION ALL
     SELECT h.chain, (
-      SELECT r.home FROM gb.runs r WHERE r.state = 0 AND r.chain = h.chain AND r.home > h.home ORDER BY r.home, r.priority DESC, r.no LIMIT 1
+      SELECT r.home FROM gb.runs r WHERE r.queue = 0 AND r.chain = h.chain AND r.home > h.home ORDER BY r.home, r.priority DESC, r.no LIMIT 1
     ) FROM homes h WHERE h.home IS NOT NULL
   ), next AS MATERIALIZED (
-    SELECT r.no FROM homes h CROSS JOIN LATERAL (
-      SELECT no, priority FROM gb.runs WHERE state = 0 AND chain = h.chain AND home = h.home ORDER BY priority DESC, no LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT r.ctid, r.no FROM homes h CROSS JOIN LATERAL (
+      SELECT ctid, no, priority FROM gb.runs WHERE queue = 0 AND chain = h.chain AND home = h.home ORDER BY priority DESC, no LIMIT $2 FOR UPDATE SKIP LOCKED
     ) r WHERE $4 OR h.home = $3 OR NOT EXISTS (SELECT FROM gb.workers w WHERE w.no = h.home)
     ORDER BY r.priority DESC, r.no LIMIT $2
-  )
-  UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $3, home = $3 FROM gb.run_inputs i WHERE r.no = ANY(ARRAY(SELECT no FROM next)) AND i.no = r.no
-  RETURNING r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.deadline_at, r.usd, r.reserved, r.created_at, i.input`;
+  ), claimed AS (
+    UPDATE gb.runs r SET state = 1, queue = NULL, epoch = r.epoch + 1, worker = $3, home = $3 FROM gb.run_inputs i WHERE r.ctid = ANY(ARRAY(SELECT ctid FROM next)) AND i.no = r.no
+    RETURNING r.no, r.id, r.kind, r.chain, r.code, r.epoch, r.seq, r.attempts, r.priority, r.deadline_at, r.usd, r.reserved, r.created_at, i.input
+  ), hand AS (
+    INSERT INTO gb.hands (worker, runs) SELECT $3, array_agg(no) FROM claimed HAVING count(*) > 0 RETURNING no
+  ) SELECT *, (SELECT no FROM hand) FROM claimed`;
 
 type ClaimRow = [
   no: number,
@@ -252,6 +261,7 @@ type ClaimRow = [
   reserved: number,
   createdAt: number,
   input: string,
+  hand: number,
 ];
 
 export async function claimRuns(
@@ -259,12 +269,19 @@ export async function claimRuns(
   { worker, limit, chains, own }: { worker: string; limit: number; chains: readonly number[]; own: boolean },
 ): Promise<ClaimedRun[]> {
   const workerNo = await unit.names.ensureWorker(worker);
+  await unit.names.removeEmptyHands();
   const rows = await unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, workerNo, !own]);
   unit.tallies.move(RUNS, RUN.runnable, RUN.running, rows.length);
   await unit.names.loadChains(rows.map((row) => row[3]));
+  const hand = rows[0]?.[14];
+  if (hand !== undefined) {
+    unit.names.keepRuns(
+      { worker: workerNo, no: hand },
+      rows.map(([no, id, , , , epoch]) => ({ id, no, epoch })),
+    );
+  }
   rows.sort((a, b) => b[8] - a[8] || a[0] - b[0]);
-  return rows.map(([no, id, kind, chainNo, code, epoch, seq, attempts, priority, deadlineAt, usd, reserved, createdAt, input]) => {
-    unit.names.keepRun(id, no);
+  return rows.map(([, id, kind, chainNo, code, epoch, seq, attempts, priority, deadlineAt, usd, reserved, createdAt, input]) => {
     const { chain, version } = unit.names.chainOf(chainNo);
     return {
       id,
@@ -349,7 +366,7 @@ export async function wakeRuns(unit: Unit, { runs }: { runs: { run: string; epoc
 
 export async function hasDueTimers(sql: Sql, now: number): Promise<boolean> {
   const [row] = await sql.rows<[boolean]>(
-    `SELECT EXISTS (SELECT 1 FROM gb.entries WHERE state = 3 AND due_at <= $1) OR EXISTS (SELECT 1 FROM gb.runs WHERE state = 3 AND retry_at <= $1)`,
+    `SELECT EXISTS (SELECT 1 FROM gb.entries WHERE queue = 3 AND due_at <= $1) OR EXISTS (SELECT 1 FROM gb.runs WHERE queue = 3 AND retry_at <= $1)`,
     [now],
   );
   return row?.[0] ?? false;
@@ -357,7 +374,7 @@ export async function hasDueTimers(sql: Sql, now: number): Promise<boolean> {
 
 /** Up to `limit` sleeps and turn retries that are due, those of sleeps first. */
 export async function fireTimers(unit: Unit, { now, limit }: { now: number; limit: number }): Promise<number> {
-  const due = await unit.sql.rows<[number]>(`SELECT no FROM gb.entries WHERE state = 3 AND due_at <= $1 ORDER BY due_at, no LIMIT $2`, [
+  const due = await unit.sql.rows<[number]>(`SELECT no FROM gb.entries WHERE queue = 3 AND due_at <= $1 ORDER BY due_at, no LIMIT $2`, [
     now,
     limit,
   ]);
@@ -373,7 +390,7 @@ export async function fireTimers(unit: Unit, { now, limit }: { now: number; limi
     fired += 1;
   }
   if (sleeps.length >= limit) return fired;
-  const retries = await unit.runs.select(`WHERE state = 3 AND retry_at <= $1 ORDER BY retry_at, no LIMIT $2 FOR UPDATE SKIP LOCKED`, [
+  const retries = await unit.runs.select(`WHERE queue = 3 AND retry_at <= $1 ORDER BY retry_at, no LIMIT $2 FOR UPDATE SKIP LOCKED`, [
     now,
     limit - sleeps.length,
   ]);

@@ -128,7 +128,7 @@ export async function passOn(unit: Unit, shared: number, leader: number, now: nu
 
 /** Requests that wait for this key, the one that has waited longest first. */
 async function followers(unit: Unit, shared: number): Promise<EntryRow[]> {
-  const rows = await unit.entries.select(`WHERE shared = $1 AND state = 9 ORDER BY due_at, no FOR UPDATE`, [shared]);
+  const rows = await unit.entries.select(`WHERE shared = $1 AND queue = 9 ORDER BY due_at, no FOR UPDATE`, [shared]);
   return rows.filter(({ state }) => state === ENTRY.following);
 }
 

@@ -50,7 +50,7 @@ export async function commitTurns(
     }
     // A run that is in the array twice has given its claim back with the first.
     if (run === undefined || run.state !== RUN.running || run.epoch !== turn.epoch) {
-      unit.names.dropRun(turn.run);
+      unit.names.dropRun(turn.run, turn.epoch);
       results.push({ state: "lost" });
     } else results.push(await commitTurn(unit, run, now, turn, places));
   }
@@ -148,7 +148,7 @@ async function commitQuickly(
       seq = (await insertEntry(unit, no, turn.firstNo + i, entry, now, seq + 1, "lives")) ?? seq;
     }
     unit.tallies.move(RUNS, RUN.running, state);
-    if (state !== RUN.running) unit.names.dropRun(turn.run);
+    if (state !== RUN.running) unit.names.dropRun(turn.run, turn.epoch);
     if (turn.outcome.type === "completed") unit.setOutcome(no, { output: turn.outcome.output, error: null });
     done.set(turn, { state: runStates[state] ?? "runnable", seq });
   }
@@ -158,7 +158,7 @@ async function commitQuickly(
 async function commitTurn(unit: Unit, run: RunRow, now: number, turn: TurnCommit, places: Places): Promise<CommitResult> {
   if (turn.notes.length > 0) await addNotes(unit, run.no, turn.notes);
   if (run.cancel === 1) {
-    unit.names.dropRun(turn.run);
+    unit.names.dropRun(turn.run, turn.epoch);
     await endRun(unit, run, RUN.cancelled, { value: undefined, error: cancelled(turn.run) }, now);
     return { state: "cancelled", seq: run.seq };
   }
@@ -190,7 +190,7 @@ async function commitTurn(unit: Unit, run: RunRow, now: number, turn: TurnCommit
       const failed = outcome.type === "failed";
       const state = failed ? RUN.failed : RUN.completed;
       save(unit, run, turn, RUN.running, 0, null);
-      unit.names.dropRun(turn.run);
+      unit.names.dropRun(turn.run, turn.epoch);
       const answer = failed ? { value: undefined, error: outcome.error } : { value: outcome.output, error: undefined };
       await endRun(unit, run, state, answer, now);
       return { state: outcome.type, seq: run.seq };
@@ -251,6 +251,6 @@ function save(unit: Unit, run: RunRow, turn: TurnCommit, state: number, attempts
   if (run.attempts !== attempts) unit.runs.change(run, { attempts });
   unit.runs.change(run, state === RUN.running ? { state } : { state, worker: null });
   unit.tallies.move(RUNS, RUN.running, state);
-  if (state !== RUN.running) unit.names.dropRun(turn.run);
+  if (state !== RUN.running) unit.names.dropRun(turn.run, turn.epoch);
   return { state: runStates[state] ?? "runnable", seq: run.seq };
 }

@@ -5,7 +5,7 @@ import type { SerializedError } from "../../core/errors.ts";
 import { type BatchRow } from "../records.ts";
 import { column, toArray } from "./arrays.ts";
 import type { Sql } from "./connection.ts";
-import { referenceMark } from "./migrations.ts";
+import { queueOf, referenceMark } from "./migrations.ts";
 import type { Names } from "./names.ts";
 import { TransactionNames } from "./names.ts";
 import { portions } from "./portions.ts";
@@ -72,6 +72,7 @@ export interface EntryRow {
 
 const runs: TableSpec<RunRow> = {
   name: "runs",
+  queueOf: (state) => queueOf("runs", state),
   defaults: {
     ...{ cancel: 0, shared: 0, pruned: 0, epoch: 0, seq: 0, open: 0, entries: 0, attempts: 0, code: "" },
     ...{ usd: 0, standard_usd: 0, unpriced: 0, reserved: 0 },
@@ -108,6 +109,7 @@ const runs: TableSpec<RunRow> = {
 
 const entries: TableSpec<EntryRow> = {
   name: "entries",
+  queueOf: (state) => queueOf("entries", state),
   defaults: { failed_jobs: 0, unpriced: 0, usd: 0, standard_usd: 0 },
   columns: {
     no: "int8[]",

@@ -2,7 +2,7 @@ import { errorText } from "../batch-update.ts";
 import type { RoleWish, WorkerIdentity } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import { cancelled, poison } from "../run-errors.ts";
-import { endRun } from "./runs.ts";
+import { endRun, inHand } from "./runs.ts";
 import { RUNS } from "../counts.ts";
 import type { Unit } from "./unit.ts";
 
@@ -25,6 +25,8 @@ export async function renew(
      ON CONFLICT (id) DO UPDATE SET host = excluded.host, pid = excluded.pid, lease_until = excluded.lease_until`,
     [worker.id, worker.host, worker.pid, leaseNow + params.leaseMs],
   );
+  // A run that is claimed again is in a hand of its own, so one that is empty stays so.
+  await unit.names.removeEmptyHands();
   const others = await unit.sql.query<{ no: number; host: string; pid: number; lease_until: number }>(
     `SELECT no, host, pid, lease_until FROM gb.workers WHERE id <> $1 ORDER BY no`,
     [worker.id],
@@ -70,14 +72,12 @@ export async function leave(unit: Unit, { worker, now }: { worker: string; now: 
 
 /** Everything that a worker held becomes free. `crash`: it did not go by itself, so its turns count as attempts. */
 async function release(unit: Unit, worker: number, now: number, crash: { worker: string; maxAttempts: number } | undefined): Promise<void> {
-  // In the order of the index of running runs, so that it is taken whatever statistics say.
   const runs = await unit.runs.select(
-    `WHERE no = ANY(ARRAY(SELECT no FROM gb.runs WHERE state = 1 AND worker >= $1 AND worker < $1 + 1 ORDER BY worker)) AND state + 0 = 1 AND worker + 0 = $1
-     ORDER BY no FOR UPDATE`,
+    `WHERE no = ANY(ARRAY(${inHand("$1")})) AND state + 0 = 1 AND worker + 0 = $1 ORDER BY no FOR UPDATE`,
     [worker],
   );
   for (const run of runs) {
-    unit.names.dropRun(run.id);
+    unit.names.dropRun(run.id, run.epoch);
     if (run.cancel === 1) {
       await endRun(unit, run, RUN.cancelled, { value: undefined, error: cancelled(run.id) }, now);
       continue;
@@ -90,6 +90,7 @@ async function release(unit: Unit, worker: number, now: number, crash: { worker:
     unit.tallies.move(RUNS, RUN.running, state);
   }
   await unit.sql.run(`UPDATE gb.batches SET worker = NULL WHERE state <= 4 AND worker = $1`, [worker]);
+  await unit.sql.run(`DELETE FROM gb.hands WHERE worker = $1`, [worker]);
   await unit.sql.run(`DELETE FROM gb.roles WHERE worker = $1`, [worker]);
   await unit.sql.run(`DELETE FROM gb.workers WHERE no = $1`, [worker]);
 }

@@ -8,6 +8,8 @@ export interface TableSpec<R extends { no: number }> {
   name: string;
   /** Every column, in the order in which rows are read. */
   columns: Readonly<Record<keyof R & string, Column>>;
+  /** The `queue` of a row in this state. It is a column that follows from another one, so rows in memory have none. */
+  queueOf?: (state: number) => number | null;
   /** What the table itself puts into columns that are left out; NULL into the others. */
   defaults: Partial<R>;
 }
@@ -100,10 +102,10 @@ export class WorkingSet<R extends { no: number }> {
       const usual = this.#spec.defaults[name] ?? null;
       return rows.some((row) => row[name] !== usual);
     });
-    const arrays = names.map((name, i) => `$${i + 1}::${this.#spec.columns[name]}`).join(", ");
-    await this.#sql.run(
-      `INSERT INTO gb.${this.#spec.name} (${names.join(", ")}) SELECT * FROM unnest(${arrays})`,
-      names.map((name) => this.#column(name, rows)),
+    await this.#send(
+      rows,
+      names,
+      (all, arrays) => `INSERT INTO gb.${this.#spec.name} (${all.join(", ")}) SELECT * FROM unnest(${arrays.join(", ")})`,
     );
   }
 
@@ -111,14 +113,39 @@ export class WorkingSet<R extends { no: number }> {
   async update(): Promise<void> {
     if (this.#changed.size === 0) return;
     const rows = [...this.#changed];
-    const names = this.#names.filter((name) => this.#columns.has(name));
+    const names = this.#names.filter((name) => name === "no" || this.#columns.has(name));
     this.#changed.clear();
     this.#columns.clear();
-    const sets = names.map((name) => `${name} = u.${name}`).join(", ");
-    const arrays = names.map((name, i) => `$${i + 2}::${this.#spec.columns[name]}`).join(", ");
+    await this.#send(rows, names, (all, arrays) => {
+      const sets = all.flatMap((name) => (name === "no" ? [] : [`${name} = u.${name}`]));
+      return `UPDATE gb.${this.#spec.name} t SET ${sets.join(", ")} FROM unnest(${arrays.join(", ")}) AS u(${all.join(", ")}) WHERE t.no = u.no`;
+    });
+  }
+
+  /** Sends these columns of the rows, an array each; with a state its queue. */
+  async #send(
+    rows: readonly R[],
+    names: readonly (keyof R & string)[],
+    text: (names: readonly string[], arrays: readonly string[]) => string,
+  ): Promise<void> {
+    const { columns, queueOf } = this.#spec;
+    const sent: [name: string, type: Column, values: Buffer][] = names.map((name) => [name, columns[name], this.#column(name, rows)]);
+    const state = "state" as keyof R & string;
+    if (queueOf !== undefined && names.includes(state))
+      sent.push([
+        "queue",
+        "int2[]",
+        toArray(
+          "int2[]",
+          rows.map((row) => queueOf(row[state] as number)),
+        ),
+      ]);
     await this.#sql.run(
-      `UPDATE gb.${this.#spec.name} t SET ${sets} FROM unnest($1::${this.#spec.columns.no}, ${arrays}) AS u(no, ${names.join(", ")}) WHERE t.no = u.no`,
-      [this.#column("no", rows), ...names.map((name) => this.#column(name, rows))],
+      text(
+        sent.map(([name]) => name),
+        sent.map(([, type], i) => `$${i + 1}::${type}`),
+      ),
+      sent.map(([, , values]) => values),
     );
   }
 

@@ -1,0 +1,84 @@
+import { afterAll, afterEach, beforeEach, expect, it } from "vitest";
+import { Schemas } from "../../../test/support/postgres-schemas.ts";
+import { leaseMs, newRun, request, StoreKit } from "../../testing/store-kit.ts";
+
+const schemas = new Schemas();
+let url = "";
+
+beforeEach(async () => {
+  url = await schemas.take();
+});
+afterEach(async () => schemas.giveBack(url));
+afterAll(() => schemas.end());
+
+const openKit = async (): Promise<StoreKit> => new StoreKit(await schemas.open(url));
+const hands = async (): Promise<number[]> =>
+  (await schemas.query<{ runs: number }>(url, `SELECT cardinality(runs) AS runs FROM hands ORDER BY no`)).map(({ runs }) => runs);
+
+it("a hand is there until the last of its runs was given back, and goes with the next heartbeat", async () => {
+  const kit = await openKit();
+  await kit.beat("w1");
+  await kit.start(newRun("a"), newRun("b"), newRun("c"));
+  const [first, second] = await kit.claim(2);
+  const [third] = await kit.claim(2);
+  expect(await hands()).toEqual([2, 1]);
+
+  await kit.commit(first!, { entries: [request("q")], outcome: { type: "waiting" } });
+  await kit.commit(third!, { outcome: { type: "completed", output: "1" } });
+  await kit.beat("w1");
+  expect(await hands()).toEqual([2]);
+
+  // It stays in hand, whatever was written of it.
+  await kit.commit(second!, { entries: [request("q")], outcome: { type: "running" } });
+  await kit.beat("w1");
+  expect(await hands()).toEqual([2]);
+
+  await kit.commit(second!, { firstNo: 1, outcome: { type: "waiting" } });
+  await kit.beat("w1");
+  expect(await hands()).toEqual([]);
+});
+
+it("a turn that comes too late says nothing of the run that is in the same hands again", async () => {
+  const kit = await openKit();
+  const other = kit.on(await schemas.open(url));
+  await kit.beat("w1");
+  await kit.start(newRun("a"));
+  const late = await kit.claimOne();
+  other.now = kit.now += leaseMs + 1;
+  await other.beat("w2");
+  await kit.beat("w1");
+  await kit.claimOne();
+  expect(await kit.commit(late, { outcome: { type: "completed", output: "1" } })).toMatchObject({ state: "lost" });
+  await kit.beat("w1");
+
+  other.now = kit.now += leaseMs + 1;
+  await other.beat("w2");
+  expect(await kit.run("a")).toMatchObject({ state: "runnable", attempts: 2 });
+  expect(await hands()).toEqual([]);
+});
+
+it("no index mentions what an answer or a turn that waits changes, in its columns or in its condition", async () => {
+  await openKit();
+  const changing = new Set([
+    "state",
+    "worker",
+    "seq",
+    "open",
+    "entries",
+    "attempts",
+    "code",
+    "reserved",
+    "answer",
+    "usd",
+    "standard_usd",
+    "unpriced",
+  ]);
+  const mentioned = await schemas.query<{ column: string }>(
+    url,
+    `SELECT DISTINCT a.attname::text AS column FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'i'
+     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid WHERE d.refobjid IN ('runs'::regclass, 'entries'::regclass)`,
+  );
+  const columns = mentioned.map(({ column }) => column);
+  expect(columns).toEqual(expect.arrayContaining(["queue", "lane", "batch", "retry_at"]));
+  expect(columns.filter((column) => changing.has(column))).toEqual([]);
+});

@@ -1,6 +1,6 @@
 /** Schemas that are used by one test after the other: to make one takes longer than most tests. Each is empty whenever it is taken. */
 import { Pool } from "pg";
-import { inject } from "vitest";
+import { afterAll, afterEach, beforeEach, inject } from "vitest";
 import { type PostgresStoreOptions, PostgresStore } from "../../src/stores/postgres/store.ts";
 import { dropSchema, newSchema, schemaOf } from "./postgres-store.ts";
 
@@ -61,5 +61,27 @@ export class Schemas {
   async end(): Promise<void> {
     await this.#pool.end();
     for (const { url } of this.#all) await dropSchema(url);
+  }
+}
+
+/** An empty schema for every test of a file. Made at its top. */
+export class SchemaOfTest {
+  readonly #schemas = new Schemas();
+  #url = "";
+
+  constructor() {
+    beforeEach(async () => {
+      this.#url = await this.#schemas.take();
+    });
+    afterEach(() => this.#schemas.giveBack(this.#url));
+    afterAll(() => this.#schemas.end());
+  }
+
+  open(): Promise<PostgresStore> {
+    return this.#schemas.open(this.#url);
+  }
+
+  query<T extends object>(text: string): Promise<T[]> {
+    return this.#schemas.query(this.#url, text);
   }
 }

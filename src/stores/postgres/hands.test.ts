@@ -1,19 +1,12 @@
-import { afterAll, afterEach, beforeEach, expect, it } from "vitest";
-import { Schemas } from "../../../test/support/postgres-schemas.ts";
+import { expect, it } from "vitest";
+import { SchemaOfTest } from "../../../test/support/postgres-schemas.ts";
 import { leaseMs, newRun, request, StoreKit } from "../../testing/store-kit.ts";
 
-const schemas = new Schemas();
-let url = "";
+const schema = new SchemaOfTest();
 
-beforeEach(async () => {
-  url = await schemas.take();
-});
-afterEach(async () => schemas.giveBack(url));
-afterAll(() => schemas.end());
-
-const openKit = async (): Promise<StoreKit> => new StoreKit(await schemas.open(url));
+const openKit = async (): Promise<StoreKit> => new StoreKit(await schema.open());
 const hands = async (): Promise<number[]> =>
-  (await schemas.query<{ runs: number }>(url, `SELECT cardinality(runs) AS runs FROM hands ORDER BY no`)).map(({ runs }) => runs);
+  (await schema.query<{ runs: number }>(`SELECT cardinality(runs) AS runs FROM hands ORDER BY no`)).map(({ runs }) => runs);
 
 it("a hand is there until the last of its runs was given back, and goes with the next heartbeat", async () => {
   const kit = await openKit();
@@ -40,7 +33,7 @@ it("a hand is there until the last of its runs was given back, and goes with the
 
 it("a turn that comes too late says nothing of the run that is in the same hands again", async () => {
   const kit = await openKit();
-  const other = kit.on(await schemas.open(url));
+  const other = kit.on(await schema.open());
   await kit.beat("w1");
   await kit.start(newRun("a"));
   const late = await kit.claimOne();
@@ -73,11 +66,10 @@ it("no index mentions what an answer or a turn that waits changes, in its column
     "standard_usd",
     "unpriced",
   ]);
-  const mentioned = await schemas.query<{ column: string }>(
-    url,
-    `SELECT DISTINCT a.attname::text AS column FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'i'
-     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid WHERE d.refobjid IN ('runs'::regclass, 'entries'::regclass)`,
-  );
+  const mentioned = await schema.query<{
+    column: string;
+  }>(`SELECT DISTINCT a.attname::text AS column FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'i'
+     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid WHERE d.refobjid IN ('runs'::regclass, 'entries'::regclass)`);
   const columns = mentioned.map(({ column }) => column);
   expect(columns).toEqual(expect.arrayContaining(["queue", "lane", "batch", "retry_at"]));
   expect(columns.filter((column) => changing.has(column))).toEqual([]);

@@ -2,8 +2,8 @@
  * The schema, as steps; `meta.version` counts them. A released step never changes. Tables are written `gb.name`: the connection puts the schema's name there.
  *
  * - Rows that change at every step (`runs`, `entries`) are narrow. Payloads lie in tables of their own that are only added to, so that a change of state rewrites no text; the id of a
- *   run lies there, too, because an update of a hot row makes a new item in each of its indexes.
- * - Indexes on hot rows are partial, each over one state: a run that waits is in none of them. Hot statements find rows by primary key alone and look at states afterwards in memory:
+ *   run lies there, too, because many updates of a hot row make a new item in each of its indexes.
+ * - Indexes on hot rows are partial, each over one state, by way of `queue`: a run that waits is in none of them. Hot statements find rows by primary key alone and look at states afterwards in memory:
  *   no statistics, however stale, can lead the planner to walk a state's index for them.
  * - Counters are kept in `SLOTS` rows each, and a connection adds to those of its own slot: transactions that count the same thing do not wait for one another. Readers add them up.
  * - Money is in whole picodollars (USD × 10^12), as in SQLite.
@@ -159,7 +159,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX runs_ended ON gb.runs (pruned, ended_at, no) WHERE ended_at IS NOT NULL;
   CREATE INDEX runs_starter ON gb.runs (starter, no) WHERE starter IS NOT NULL;
 
-  -- Runs that a worker claimed at once, whatever has become of them since: where to look for those that it has in hand. Who claimed removes it with a heartbeat when all are given back.
+  -- Runs that a worker claimed at once, whatever has become of them since: where to look for those that it has in hand. When all are given back, who claimed removes it with the next claim or heartbeat.
   CREATE TABLE gb.hands (
     worker integer NOT NULL,
     no bigint GENERATED ALWAYS AS IDENTITY,

@@ -110,8 +110,16 @@ export class Turn {
     });
   }
 
+  /** Goes on under a new claim with the answer to what alone it waits for, the settlement number `run.seq`. */
+  answer(run: Partial<ClaimedRun> & Pick<ClaimedRun, "seq">, answer: Pick<Entry, "value" | "error">): void {
+    const [key] = this.#open.keys();
+    const entry = key === undefined ? undefined : this.#history.ask(key);
+    if (entry === undefined) throw new Error(`Run ${this.run.id} was given an answer and waits for none.`);
+    this.resume(run, [{ ...entry, seq: run.seq, value: answer.value, error: answer.error }]);
+  }
+
   /** Goes on under a new claim with what settled since. `entries`: everything after `loaded`. */
-  resume(run: ClaimedRun, entries: readonly Entry[]): void {
+  resume(run: Partial<ClaimedRun> & Pick<ClaimedRun, "seq">, entries: readonly Entry[]): void {
     Object.assign(this.run, run);
     this.#over = false;
     this.#quiet = 0;
@@ -337,7 +345,8 @@ export class Turn {
 
   random(): number {
     this.#randoms += 1;
-    return Number.parseInt(digestHex(`${this.run.id}\n${this.#randoms}`), 16) / 2 ** 48;
+    const hex = Buffer.from(digest(`${this.run.id}\n${this.#randoms}`), "base64url").toString("hex");
+    return Number.parseInt(hex.slice(0, 12), 16) / 2 ** 48;
   }
 
   /** An id for something that this run starts, the same at every turn. */
@@ -461,10 +470,18 @@ export class Turn {
     return { type: "failed", error };
   }
 
+  /** Key of the one of these entries that the turn waits for, if it is a request and nothing else is waited for. */
+  #awaited(entries: readonly NewEntry[]): string | undefined {
+    const [key] = this.#open.keys();
+    if (key === undefined || this.#open.size > 1) return undefined;
+    return entries.some((entry) => entry.key === key && entry.request !== undefined) ? key : undefined;
+  }
+
   /** A commit of these entries; from here on they count as history. */
   #commit(outcome: TurnOutcome, own: NewEntry[], starts: NewRun[]): TurnCommit {
     const entries = this.#marker ? [this.#marker, ...own] : own;
     this.#marker = undefined;
+    const awaits = outcome.type === "waiting" ? this.#awaited(entries) : undefined;
     const commit: TurnCommit = {
       run: this.run.id,
       epoch: this.run.epoch,
@@ -475,6 +492,7 @@ export class Turn {
       code: this.definition.code,
       notes: [...(this.#notes ?? [])],
       outcome,
+      ...(awaits !== undefined && { awaits }),
     };
     this.#history.add(entries);
     this.#notes = undefined;
@@ -491,7 +509,3 @@ const kindWords: Record<EntryKind, string> = {
   now: "now()",
   code: "other code",
 };
-
-function digestHex(text: string): string {
-  return Buffer.from(digest(text), "base64url").toString("hex").slice(0, 12);
-}

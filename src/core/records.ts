@@ -156,10 +156,15 @@ export interface TurnCommit {
   /** Sentences for whoever looks at the run later; appended. */
   notes: string[];
   outcome: TurnOutcome;
+  /** Key of the new request that this turn, kept in memory, waits for alone: the worker wants to know its id. */
+  awaits?: string;
 }
 
-/** `lost`: the claim was no longer ours, nothing changed. Otherwise the state that the run is in now and its `seq`. */
-export type CommitResult = { state: "lost" } | { state: RunState; seq: number };
+/**
+ * `lost`: the claim was no longer ours, nothing changed. Otherwise the state that the run is in now and its `seq`. `request`: the id of the request that the turn `awaits`, for a run that is `waiting`; a store that
+ * resumes nothing (`settleRows`) need not tell.
+ */
+export type CommitResult = { state: "lost" } | { state: RunState; seq: number; request?: string };
 
 export interface RunRecord {
   id: string;
@@ -248,6 +253,26 @@ export interface SettleRow {
   id: string;
   attempt: number;
   result: RequestResult;
+  /** The worker that settles it keeps the turn of this epoch in memory, which waits for this request alone. */
+  keptEpoch?: number;
+}
+
+/** A run that went from its answer straight into the hand of the worker that keeps its turn. */
+export interface ResumedRun {
+  /** Index of the row that settled its request: an output may name one more than once. */
+  row: number;
+  epoch: number;
+  seq: number;
+  usd: number;
+  reservedUsd: number;
+}
+
+/** `resumed`: absent if there is none. */
+export interface SettledRows {
+  settled: number;
+  duplicate: number;
+  unknown: number;
+  resumed?: ResumedRun[];
 }
 
 // Batches ------------------------------------------------------------------------------------------------------------

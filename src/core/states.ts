@@ -28,7 +28,8 @@ export const requestTransitions: Readonly<Record<RequestState, readonly RequestS
 export const runTransitions: Readonly<Record<RunState, readonly RunState[]>> = {
   runnable: ["running", "held", "cancelled"],
   running: ["waiting", "runnable", "held", "completed", "failed", "cancelled"],
-  waiting: ["runnable", "held", "cancelled"],
+  // `running`: its answer came to the worker that keeps its turn.
+  waiting: ["runnable", "running", "held", "cancelled"],
   // `waiting`: a handler run that is retried afresh asks its first request again.
   held: ["runnable", "waiting", "cancelled"],
   completed: [],

@@ -33,6 +33,7 @@ import type {
   RoleWish,
   RunFilter,
   RunRecord,
+  SettledRows,
   SettleRow,
   SpendRow,
   StartOutcome,
@@ -158,6 +159,8 @@ export interface Store {
    * very batch with this very attempt; any other is counted (`duplicate` if it was settled by this batch before, else `unknown`) and changes nothing.
    * A run that waits becomes runnable when its request settles. Answers for a completed or cancelled run are counted as `cancelled`, their usage
    * included; a failed run keeps them for its retry. The `unknown` that is returned includes the lines passed in. `undefined`: the batch is not ours any more.
+   *
+   * A row with `keptEpoch` whose run has waited since that epoch may make it `running` instead, under the claim of `worker` with epoch + 1: what a wake-up and a claim at once would do. A store may take no notice of that.
    */
   settleRows(params: {
     batch: string;
@@ -167,7 +170,9 @@ export interface Store {
     /** Lines that named no member, to be counted. */
     unknown: number;
     cursor: number;
-  }): Promise<{ settled: number; duplicate: number; unknown: number } | undefined>;
+    /** Who keeps the turns of rows with `keptEpoch`. */
+    worker?: string;
+  }): Promise<SettledRows | undefined>;
   /**
    * The same result for up to `limit` members that are still `batched`: for rows that never came and jobs that ended without them. `release` puts them
    * back into the queue with the attempt unchanged. Returns how many are left; `undefined`: the batch is not ours any more.

@@ -203,9 +203,6 @@ class Settler {
     this.#waiting = [];
     this.#writing = undefined;
     this.#settled += rows.length;
-    const { store, clock } = this.#context;
-    const { id: batch, epoch } = this.#batch;
-    const settled = await store.settleRows({ batch, epoch, now: clock.now(), rows, unknown: 0, cursor: this.#settled });
-    if (!settled) this.#onLost();
+    if (!(await this.#context.settle(this.#batch, rows, { unknown: 0, cursor: this.#settled }))) this.#onLost();
   }
 }

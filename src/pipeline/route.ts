@@ -103,11 +103,11 @@ async function routeRows(
   let settled = 0;
   const flush = async (): Promise<boolean> => {
     if (rows.length === 0 && unknown === 0) return true;
-    const params = { batch: batch.id, epoch: batch.epoch, now: context.clock.now(), rows, unknown, cursor: line };
+    const [chunk, rest] = [rows, { unknown, cursor: line }];
     rows = [];
     unknown = 0;
     chars = 0;
-    const counted = await context.store.settleRows(params);
+    const counted = await context.settle(batch, chunk, rest);
     settled += counted?.settled ?? 0;
     return counted !== undefined;
   };

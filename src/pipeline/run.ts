@@ -6,9 +6,21 @@ import { TurnLoop } from "../chain/turn-loop.ts";
 import { Turn, type TurnHost } from "../chain/turn.ts";
 import { budgetReason, freeOfRun } from "../core/budget.ts";
 import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
-import type { ClaimedRun, CommitResult, Entry, TurnCommit } from "../core/store.ts";
+import type {
+  BatchRecord,
+  ClaimedRun,
+  CommitResult,
+  Entry,
+  RequestResult,
+  ResumedRun,
+  SettledRows,
+  SettleRow,
+  TurnCommit,
+} from "../core/store.ts";
 import { CommitGroup } from "./commit-group.ts";
-import { isStoreAway, messageOf, type PipelineContext, type StageResult } from "./stage.ts";
+import { nonDeterminism } from "./non-determinism.ts";
+import { type ParkedTurn, ParkedTurns } from "./parked.ts";
+import { isInDoubt, isStoreAway, messageOf, type PipelineContext, type StageResult } from "./stage.ts";
 
 export interface RunPolicy {
   /** Turns executed at once. */
@@ -26,14 +38,14 @@ export interface RunParts extends ContextParts {
   toResponse: (entryText: string, run: ClaimedRun) => Promise<unknown>;
   /** A turn was committed after the advance that began it had returned: others may have work now. */
   onLateCommit: () => void;
+  /** Turns go on whose answers were settled here: an advance waits for them. */
+  onResume: () => void;
   /** The run ended or was held: whoever awaits it in this process can be told at once. */
   onEnd: (run: string) => void;
 }
 
 /** How many runs one claim takes at most: as many as one commit writes. A commit costs a wait for the disk, whatever its size. */
 const claimSize = 1_024;
-/** A parked turn older than this makes room for another. */
-const parkedMaxAgeMs = 15 * 60_000;
 /** When a run is tried again whose payloads cannot be read or written at the moment. */
 const tryLaterMs = 60_000;
 /** When runs are tried again whose histories could not be read because the store was away. */
@@ -53,9 +65,10 @@ export class RunStage {
   readonly #commits: CommitGroup;
   readonly #host: TurnHost;
   readonly #active = new Map<Turn, Promise<void>>();
-  readonly #parked = new Map<string, { turn: Turn; since: number; bytes: number }>();
-  #parkedBytes = 0;
-  #dropAt = 0;
+  readonly #parked: ParkedTurns;
+  /** Turns that went on since the last advance, and those that may in a moment. */
+  #resumed: Promise<void>[] = [];
+  #expected = 0;
   /** Since when this worker looks for runs of its own in vain, and when it last took up those of any; monotonic. */
   #vainSince: number | undefined;
   #claimedAnyAt = -Infinity;
@@ -68,6 +81,7 @@ export class RunStage {
     const { clock } = context;
     this.#loop = new TurnLoop({ clock, maxTurnMs: policy.maxTurnMs, graceMs: (chain) => graceStepsMs[this.#grace.get(chain) ?? 0]! });
     this.#commits = new CommitGroup(context);
+    this.#parked = new ParkedTurns(policy.parkedBytes, clock);
     this.#host = {
       now: () => clock.now(),
       maxEntries: policy.maxEntries,
@@ -83,7 +97,7 @@ export class RunStage {
   }
 
   /**
-   * Claims once and executes until the claimed turns are committed; turns that run long steps or I/O go on in the background. `patient`: leaves runs whose turns
+   * Claims once and executes until the claimed turns, and those that went on by themselves, are committed; turns that run long steps or I/O go on in the background. `patient`: leaves runs whose turns
    * another worker may keep in memory to that one, for a while.
    */
   async advance({ patient = false } = {}): Promise<StageResult> {
@@ -93,6 +107,7 @@ export class RunStage {
     const own = patient && now - (this.#vainSince ?? now) < patienceMs && now - this.#claimedAnyAt < fairnessMs;
     const started = await this.claim(own);
     if (!own) this.#claimedAnyAt = now;
+    started.push(...this.#resumed.splice(0));
     if (started.length === 0 && own) {
       this.#vainSince ??= now;
       return { worked: false, wakeAt: clock.now() + patienceMs - (now - this.#vainSince) };
@@ -111,17 +126,27 @@ export class RunStage {
     abort.abort();
     for (const turn of this.#active.keys()) turn.abort();
     this.#parked.clear();
+    this.#resumed = [];
   }
 
   /** Takes up as many runs as there is room for: one promise for each, that settles when its turn is committed or the run was given back. */
   async claim(own = false): Promise<Promise<void>[]> {
     const { store, clock, worker } = this.#context;
-    const limit = Math.min(claimSize, this.#policy.concurrency - this.#active.size);
+    const limit = Math.min(claimSize, this.#room);
     const chains = this.#context.chains();
     if (limit <= 0 || chains.length === 0 || !this.#context.mayClaim()) return [];
     const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains, own });
     if (runs.length === 0) return [];
-    const parked = runs.map((run) => this.#takeParked(run));
+    return this.#takeUp(runs);
+  }
+
+  /** Turns that may be begun besides those in hand. */
+  get #room(): number {
+    return this.#policy.concurrency - this.#active.size - this.#expected;
+  }
+
+  async #takeUp(runs: readonly ClaimedRun[]): Promise<Promise<void>[]> {
+    const parked = runs.map((run) => this.#parked.take(run));
     const histories = await this.#histories(runs.map((run, index) => ({ run, since: parked[index]?.loaded ?? 0 })));
     return runs.flatMap((run, index) => {
       const history = histories[index];
@@ -129,6 +154,72 @@ export class RunStage {
       const turn = parked[index];
       return turn ? this.#execute(turn, () => turn.resume(run, history)) : this.#start(run, history);
     });
+  }
+
+  /**
+   * Settles rows of a batch in hand. Turns that wait for one of them in memory go on at once, as far as there is room: that takes no claim, and no look at what is known here. `undefined`: the batch is not ours
+   * any more.
+   */
+  async settle(
+    { id: batch, epoch }: BatchRecord,
+    rows: SettleRow[],
+    rest: { unknown: number; cursor: number },
+  ): Promise<SettledRows | undefined> {
+    const { store, clock, worker, doubt } = this.#context;
+    const kept = this.#keptFor(rows);
+    this.#expected += kept.size;
+    try {
+      const settled = await store.settleRows({ batch, epoch, now: clock.now(), rows, ...rest, ...(kept.size > 0 && { worker }) });
+      if (settled?.resumed) this.#goOn(settled.resumed, rows, kept);
+      return settled;
+    } catch (error) {
+      if (kept.size > 0 && isInDoubt(error)) doubt();
+      throw error;
+    } finally {
+      this.#expected -= kept.size;
+    }
+  }
+
+  /** Marks the rows whose turns are kept here. By the index of the row. */
+  #keptFor(rows: readonly SettleRow[]): Map<number, ParkedTurn> {
+    const kept = new Map<number, ParkedTurn>();
+    if (!this.#context.mayClaim() || this.#context.signal.aborted) return kept;
+    const room = this.#room;
+    for (const [index, row] of rows.entries()) {
+      if (kept.size >= room) break;
+      const { type } = row.result;
+      const parked = type === "succeeded" || type === "failed" ? this.#parked.awaiting(row.id) : undefined;
+      if (parked === undefined) continue;
+      row.keptEpoch = parked.turn.run.epoch;
+      kept.set(index, parked);
+    }
+    return kept;
+  }
+
+  #goOn(resumed: readonly ResumedRun[], rows: readonly SettleRow[], kept: ReadonlyMap<number, ParkedTurn>): void {
+    const again: ClaimedRun[] = [];
+    for (const { row: index, ...claim } of resumed) {
+      const parked = kept.get(index)!;
+      const row = rows[index]!;
+      const { turn } = parked;
+      const run = { ...claim, attempts: 0, code: turn.definition.code };
+      const isThere = this.#parked.awaiting(row.id) === parked;
+      if (isThere) this.#parked.drop(turn.run.id);
+      // Whatever made the turn useless in this moment: the run itself is in hand, and begins anew.
+      if (isThere && run.seq === parked.seq + 1) this.#resumed.push(this.#execute(turn, () => turn.answer(run, answerOf(row.result))));
+      else again.push({ ...turn.run, ...run });
+    }
+    if (again.length > 0) this.#resumed.push(this.#beginAgain(again));
+    this.#parts.onResume();
+  }
+
+  async #beginAgain(runs: readonly ClaimedRun[]): Promise<void> {
+    try {
+      await Promise.all(await this.#takeUp(runs));
+    } catch (error) {
+      this.#context.log.error(`${runs.length} runs in hand could not be taken up, and are given up: ${messageOf(error)}`);
+      this.#context.doubt();
+    }
   }
 
   /** The histories of claimed runs; a run whose own cannot be had goes back, to be tried again later. */
@@ -235,7 +326,7 @@ export class RunStage {
       result = await this.#commits.commit({ ...commit, entries: [], starts: [], outcome });
     }
     turn.committed(result);
-    if (result.state === "waiting" || (result.state === "runnable" && !turn.settled)) this.#park(turn);
+    if (result.state === "waiting" || (result.state === "runnable" && !turn.settled)) this.#parked.park(turn, result);
     if (result.state !== "lost" && result.state !== "waiting" && result.state !== "runnable") this.#parts.onEnd(turn.run.id);
   }
 
@@ -311,51 +402,10 @@ export class RunStage {
     }
   }
 
-  // Turns kept in memory ---------------------------------------------------------------------------------------------------
-
-  #park(turn: Turn): void {
-    const now = this.#context.clock.monotonic();
-    const bytes = turn.weight;
-    if (this.#parkedBytes + bytes > this.#policy.parkedBytes) {
-      this.#dropOldParked(now);
-      if (this.#parkedBytes + bytes > this.#policy.parkedBytes) return;
-    }
-    turn.slim();
-    this.#parked.set(turn.run.id, { turn, since: now, bytes });
-    this.#parkedBytes += bytes;
-  }
-
-  /**
-   * Makes room by age only, now and then: all runs come round in turn, so dropping one for the newest would drop just the one that is needed
-   * next. What is never needed again (another worker has the run) goes with time.
-   */
-  #dropOldParked(now: number): void {
-    if (now < this.#dropAt) return;
-    this.#dropAt = now + parkedMaxAgeMs / 10;
-    for (const [run, { since }] of this.#parked) {
-      if (now - since < parkedMaxAgeMs) return;
-      this.#unpark(run);
-    }
-  }
-
-  /** The run's turn, if nobody else has had the run in between. */
-  #takeParked(run: ClaimedRun): Turn | undefined {
-    const turn = this.#unpark(run.id);
-    return turn?.run.epoch === run.epoch - 1 && run.attempts === 0 ? turn : undefined;
-  }
-
-  #unpark(run: string): Turn | undefined {
-    const parked = this.#parked.get(run);
-    if (!parked) return undefined;
-    this.#parked.delete(run);
-    this.#parkedBytes -= parked.bytes;
-    return parked.turn;
-  }
-
   /** A call came after its turn was over: the run gets another turn, its chain a longer grace from now on. */
   #late(turn: Turn): void {
     const { id, chain, epoch } = turn.run;
-    this.#unpark(id);
+    this.#parked.drop(id);
     const step = this.#grace.get(chain) ?? 0;
     if (step === 0) {
       this.#context.log.warn(
@@ -373,35 +423,13 @@ export class RunStage {
   }
 }
 
+function answerOf(result: RequestResult): Pick<Entry, "value" | "error"> {
+  return { value: "value" in result ? result.value : undefined, error: result.type === "failed" ? result.error : undefined };
+}
+
 function isAway(thrown: unknown): boolean {
   return (
     GembatchError.is(thrown) &&
     (thrown.code.startsWith("store_") || thrown.code === "codec_failed" || thrown.code === "payload_unavailable")
   );
-}
-
-/** Why the run is held, with both sides shown: in the details, which are stored with the run and never logged. */
-function nonDeterminism(
-  run: ClaimedRun,
-  divergence: NonNullable<ReturnType<Turn["divergence"]>>,
-  bodies: ReadonlyMap<string, unknown>,
-): SerializedError {
-  const { unasked, added } = divergence;
-  const names = (entries: readonly { kind: string; key: string }[]) =>
-    entries
-      .slice(0, 5)
-      .map(({ kind, key }) => `${kind} ${key}`)
-      .join(", ");
-  const error = new GembatchError(
-    "non_determinism",
-    `Run ${run.id} (${run.chain}) is held: the same code asked for something else than before. Recorded and not asked for: ${names(unasked)}. Asked for and not recorded: ${names(added)}.`,
-    {
-      hint: "Something outside of the run is in a prompt, typically the time or a random number: take it from now(), random() or step(). Then retry the run.",
-      details: {
-        recorded: unasked.slice(0, 5).map(({ key }) => ({ key, body: bodies.get(key) })),
-        asked: added.slice(0, 5).map(({ key, request }) => ({ key, body: request ? (JSON.parse(request.body) as unknown) : undefined })),
-      },
-    },
-  );
-  return serializeError(error, "non_determinism");
 }

@@ -15,7 +15,7 @@ import { ProviderError, type Lane, type Provider } from "../core/provider.ts";
 import { throttleDelayMs, type RetryPolicy } from "../core/retry.ts";
 import { scrub } from "../core/scrub.ts";
 import type { BatchState } from "../core/states.ts";
-import type { BatchRecord, BatchUpdate, ChainVersions, Store } from "../core/store.ts";
+import type { BatchRecord, BatchUpdate, ChainVersions, SettleRow, Store } from "../core/store.ts";
 import type { DirectTier } from "../core/tiers.ts";
 
 export interface LaunchPolicy {
@@ -82,6 +82,10 @@ export interface PipelineContext {
   /** Whether this worker is the one that fills and sends the provider's batches, and makes its direct calls. */
   sends: (provider: string) => boolean;
   chains: () => ChainVersions[];
+  /** Settles rows of a batch in hand, and goes on with the turns that wait for them in memory. `undefined`: the batch is not ours any more. */
+  settle: (batch: BatchRecord, rows: SettleRow[], rest: { unknown: number; cursor: number }) => Promise<{ settled: number } | undefined>;
+  /** A claim may have been made whose answer never came. */
+  doubt: () => void;
   signal: AbortSignal;
   /** Something that only a person can mend: a refused key, a quota of zero. Nothing is lost; it is tried again. */
   onTrouble: (error: Error) => void;
@@ -201,6 +205,11 @@ const storeRetryMs = 1_000;
 /** Whether the store itself is in trouble, whatever was asked of it. */
 export function isStoreAway(error: unknown): error is GembatchError {
   return GembatchError.is(error) && error.code.startsWith("store_") && error.code !== "store_corrupt";
+}
+
+/** The store may have done what it was asked for, and could not say so. */
+export function isInDoubt(error: unknown): boolean {
+  return GembatchError.is(error) && error.code === "store_unavailable" && error.details["inDoubt"] === true;
 }
 
 /** Says what the store's trouble keeps from being done, and waits until it is worth another try. */

@@ -13,6 +13,7 @@ import { testLists } from "./store-lists.ts";
 import { testMoney } from "./store-money.ts";
 import { testOperating } from "./store-operating.ts";
 import { testRemoval } from "./store-removal.ts";
+import { testResuming } from "./store-resuming.ts";
 import { testRetries } from "./store-retries.ts";
 import { testRouting } from "./store-routing.ts";
 import { testRuns } from "./store-runs.ts";
@@ -62,6 +63,7 @@ export function testStore({ describe, it, expect }: TestFunctions, setup: StoreS
     testEnds(suite);
     testBatches(suite);
     testRouting(suite);
+    testResuming(suite);
     testRetries(suite);
     testTiers(suite);
     testShapes(suite);

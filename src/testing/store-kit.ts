@@ -18,6 +18,7 @@ import type {
   RequestRecord,
   RequestResult,
   RunRecord,
+  SettledRows,
   SettleRow,
   Store,
   Timers,
@@ -236,10 +237,10 @@ export class StoreKit {
   settle(
     batch: BatchRecord,
     rows: SettleRow[],
-    over: { unknown?: number; cursor?: number; epoch?: number } = {},
-  ): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
-    const { unknown = 0, cursor = rows.length, epoch = batch.epoch } = over;
-    return this.store.settleRows({ batch: batch.id, epoch, now: this.now, rows, unknown, cursor });
+    over: { unknown?: number; cursor?: number; epoch?: number; worker?: string } = {},
+  ): Promise<SettledRows | undefined> {
+    const { unknown = 0, cursor = rows.length, epoch = batch.epoch, worker } = over;
+    return this.store.settleRows({ batch: batch.id, epoch, now: this.now, rows, unknown, cursor, ...(worker !== undefined && { worker }) });
   }
 
   settleRest(batch: BatchRecord, result: Parameters<Store["settleRemaining"]>[0]["result"], limit = 100): Promise<number | undefined> {

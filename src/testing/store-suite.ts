@@ -20,7 +20,7 @@ export interface StoreSetup {
   /** Random walks of each of the two kinds, up to four. Default four. */
   walks?: number;
   /** What this store does not do, each with its reason; the tests of it are left out by name. */
-  without?: Partial<Record<"exclusiveRoles" | "peers" | "reopening" | "references", string>>;
+  without?: Partial<Record<"exclusiveRoles" | "peers" | "reopening" | "references" | "resuming", string>>;
 }
 
 export interface StoreContext {

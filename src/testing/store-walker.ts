@@ -1,4 +1,4 @@
-import type { BatchRecord, ClaimedRun, NewEntry, NewRequest, NewRun, RequestResult, TurnOutcome } from "../core/store.ts";
+import type { BatchRecord, ClaimedRun, NewEntry, NewRequest, NewRun, RequestResult, SettleRow, TurnOutcome } from "../core/store.ts";
 import { tierChoices } from "../core/tiers.ts";
 import {
   autoLane,
@@ -42,6 +42,8 @@ export class Walk {
   readonly #forgets: boolean;
   readonly #runs: { run: ClaimedRun; worker: string }[] = [];
   readonly #batches: { batch: BatchRecord; worker: string }[] = [];
+  /** Turns that their worker keeps, by the request that each waits for. */
+  readonly #kept = new Map<string, { run: ClaimedRun; worker: string }>();
   #started = 0;
   #formed = 0;
   #advancing = false;
@@ -162,7 +164,9 @@ export class Walk {
     const outcome = this.#outcome(history.length);
     const parts: TurnParts = { firstNo: history.length, seen: Math.min(known, run.seq), outcome };
     if (outcome.type === "waiting" || this.#draw(3) === 0) Object.assign(parts, this.#work(run.id, history.length));
-    await kit.commit(run, parts, worker);
+    if (parts.entries?.length === 1) parts.awaits = parts.entries[0]!.key;
+    const result = await kit.commit(run, parts, worker);
+    if (result.state === "waiting" && result.request !== undefined) this.#kept.set(result.request, turn);
   }
 
   #outcome(entries: number): TurnOutcome {
@@ -214,7 +218,7 @@ export class Walk {
     if (state === "sealed") await kit.update(batch, { state: "launching", held, release: false });
     else if (state === "launching") await kit.update(batch, { state: this.#draw(4) === 0 ? "sealed" : "in_progress", release: false });
     else if (state === "in_progress") await kit.update(batch, { state: "routing", release: this.#draw(2) === 0 });
-    else if (state === "routing") await this.#route(batch);
+    else if (state === "routing") await this.#route(batch, item.worker);
   }
 
   #result(): RequestResult {
@@ -232,13 +236,22 @@ export class Walk {
     return results[this.#draw(results.length)]!;
   }
 
-  async #route(batch: BatchRecord): Promise<void> {
+  async #route(batch: BatchRecord, worker: string): Promise<void> {
     const kit = this.#kit;
     const members = await kit.members(batch.id, undefined, 1 + this.#draw(3));
     // Some rows are taken out of the batch before they come.
     if (this.#draw(3) === 0) await this.#decide();
-    const rows = members.map(({ id, attempt }) => ({ id, attempt, result: this.#result() }));
-    await kit.settle(batch, this.#draw(2) === 0 ? [...rows, ...rows] : rows);
+    const rows = members.map(({ id, attempt }): SettleRow => {
+      const kept = this.#kept.get(id);
+      return { id, attempt, result: this.#result(), ...(kept?.worker === worker && { keptEpoch: kept.run.epoch }) };
+    });
+    const sent = this.#draw(2) === 0 ? [...rows, ...rows] : rows;
+    const settled = await kit.settle(batch, sent, { worker });
+    for (const { row, ...claim } of settled?.resumed ?? []) {
+      const { id } = sent[row]!;
+      this.#runs.push({ run: { ...this.#kept.get(id)!.run, ...claim }, worker });
+      this.#kept.delete(id);
+    }
     if (this.#draw(3) > 0) return;
     const jobFailed = { type: "retry" as const, availableAt: kit.now, error: failure("job"), jobFailed: true };
     const left = await kit.settleRest(batch, this.#draw(3) > 0 ? jobFailed : { type: "release", availableAt: kit.now });

@@ -1,6 +1,5 @@
 import type { Clock, Random } from "../core/clock.ts";
 import { randomText } from "../core/clock.ts";
-import { GembatchError } from "../core/errors.ts";
 import { laneName } from "../core/keys.ts";
 import type { Logger } from "../core/log.ts";
 import { Turnarounds } from "../core/polling.ts";
@@ -13,7 +12,7 @@ import { advanceLaunch } from "../pipeline/launch.ts";
 import { advancePoll } from "../pipeline/poll.ts";
 import { advanceRoute } from "../pipeline/route.ts";
 import { RunStage, type RunParts } from "../pipeline/run.ts";
-import { advances, earliest, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
+import { advances, earliest, isInDoubt, messageOf, nextDue, type PipelineContext, type StageResult } from "../pipeline/stage.ts";
 import { Bell } from "./bell.ts";
 import { Lease } from "./lease.ts";
 import type { Settings } from "./settings.ts";
@@ -26,7 +25,7 @@ export interface WorkerParts {
   random: Random;
   log: Logger;
   settings: Settings;
-  run: Omit<RunParts, "onEnd" | "onLateCommit">;
+  run: Omit<RunParts, "onEnd" | "onLateCommit" | "onResume">;
   host: { name: string; pid: number };
   onEnd: (run: string) => void;
   onTrouble: (error: Error) => void;
@@ -126,6 +125,8 @@ export class Worker {
       roles: () => this.#lease.providers,
       sends: (provider) => this.#lease.sends(provider),
       chains: () => parts.run.registry.versions(),
+      settle: async (batch, rows, rest) => this.#run.settle(batch, rows, rest),
+      doubt: () => this.#lease.doubt(),
       signal: this.#stop.signal,
       onTrouble: parts.onTrouble,
     };
@@ -134,6 +135,7 @@ export class Worker {
       ...parts.run,
       onEnd: parts.onEnd,
       onLateCommit: () => this.#ring(["run", ...followers.run]),
+      onResume: () => this.#ring(["run"]),
     });
   }
 
@@ -362,11 +364,6 @@ export class Worker {
       throw error;
     }
   }
-}
-
-/** The store may have done what it was asked for, and could not say so. */
-function isInDoubt(error: unknown): boolean {
-  return GembatchError.is(error) && error.code === "store_unavailable" && error.details["inDoubt"] === true;
 }
 
 function turnaroundOf(batch: BatchRecord): number | undefined {

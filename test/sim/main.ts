@@ -61,6 +61,7 @@ async function runSeeds(first: number, count: number, stores: SimStores | undefi
     moved: 0,
     turns: 0,
     lostTurns: 0,
+    resumedTurns: 0,
     steps: 0,
     virtualMs: 0,
   };
@@ -81,7 +82,7 @@ async function runSeeds(first: number, count: number, stores: SimStores | undefi
   const seconds = (performance.now() - startedAt) / 1_000;
   const days = total.virtualMs / 86_400_000;
   print(
-    `${count} seeds from ${first}: ${total.crashes} crashes, ${total.freezes} freezes, ${total.jobs} jobs (${total.duplicateJobs} duplicates), ${total.directCalls} direct calls, ${total.moved} prompts moved, ${total.turns} turns (${total.lostTurns} refused), ` +
+    `${count} seeds from ${first}: ${total.crashes} crashes, ${total.freezes} freezes, ${total.jobs} jobs (${total.duplicateJobs} duplicates), ${total.directCalls} direct calls, ${total.moved} prompts moved, ${total.turns} turns (${total.lostTurns} refused, ${total.resumedTurns} without a claim), ` +
       `${total.calls} calls, ${days.toFixed(1)} virtual days in ${seconds.toFixed(1)} s. Every promise held.`,
   );
   return true;

@@ -5,7 +5,18 @@
  */
 import { jobToken, parseRowKey } from "../../src/core/keys.ts";
 import type { DirectCall } from "../../src/core/provider.ts";
-import type { BatchRecord, ClaimedRun, CommitResult, DeadlineDecision, Entry, MemberRow, Store, TurnCommit } from "../../src/core/store.ts";
+import type {
+  BatchRecord,
+  ClaimedRun,
+  CommitResult,
+  DeadlineDecision,
+  Entry,
+  MemberRow,
+  SettledRows,
+  Store,
+  StoreParams,
+  TurnCommit,
+} from "../../src/core/store.ts";
 import type { Interceptor, PortCall } from "../../src/testing/intercept.ts";
 import { DirectCalls, type Asked } from "./direct-calls.ts";
 import type { ServiceJob } from "./service.ts";
@@ -29,9 +40,12 @@ export class Monitor implements Interceptor {
   readonly #sentRows = new Map<string, string>();
   readonly #tokens = new Map<string, string>();
   readonly #direct: DirectCalls;
-  /** Turns that were committed and refused. */
+  /** Runs by the request that their kept turn awaits. */
+  readonly #awaiting = new Map<string, string>();
+  /** Turns that were committed and refused, and runs that went on without a claim. */
   turns = 0;
   lost = 0;
+  resumed = 0;
   duplicateJobs = 0;
 
   constructor(store: Store, fail: (violation: Violation) => void) {
@@ -85,6 +99,7 @@ export class Monitor implements Interceptor {
         return;
       }
       case "settleRows":
+        return this.#settleRows(params, result);
       case "settleRemaining": {
         const { batch, epoch } = params as { batch: string; epoch: number };
         if (result !== undefined) this.#changed(batch, epoch, false);
@@ -132,6 +147,7 @@ export class Monitor implements Interceptor {
         continue;
       }
       this.turns += 1;
+      if ("request" in result && result.request !== undefined) this.#awaiting.set(result.request, turn.run);
       const claim = this.#runs.get(turn.run);
       if (claim?.epoch !== turn.epoch || claim.worker !== worker) {
         const now = `it is in hand of ${claim?.worker} under epoch ${claim?.epoch}`;
@@ -145,6 +161,20 @@ export class Monitor implements Interceptor {
       if (result.state !== "completed" && result.state !== "failed") continue;
       if (this.#ended.has(turn.run)) throw new Violation("a run ends once", `run ${turn.run} ended again`);
       this.#ended.add(turn.run);
+    }
+  }
+
+  #settleRows({ batch, epoch, rows, worker, now }: StoreParams<"settleRows">, settled: SettledRows | undefined): void {
+    if (settled === undefined) return;
+    this.#changed(batch, epoch, false);
+    for (const { row, epoch } of settled.resumed ?? []) {
+      const request = rows[row]?.id ?? "";
+      const run = this.#awaiting.get(request);
+      if (run === undefined || worker === undefined) {
+        throw new Violation("only a kept turn is resumed", `request ${request} resumed run ${run} for ${worker}`);
+      }
+      this.resumed += 1;
+      this.#claim("run", this.#runs, run, epoch, { worker, now });
     }
   }
 

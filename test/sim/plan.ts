@@ -118,7 +118,7 @@ export function drawPlan(random: Random): Plan {
   return {
     processes: Array.from({ length: one(2, 2, 3) }, () => ({
       loops: random.next() < 0.4,
-      parkedBytes: one(0, 0, 20_000, 100_000_000),
+      parkedBytes: one(0, 20_000, 100_000_000, 100_000_000),
       concurrency: one(1, 4, 2_048),
     })),
     sharedRoles: random.next() < 0.6,

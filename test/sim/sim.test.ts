@@ -21,7 +21,7 @@ function course(seed: number): Promise<Outcome> {
 
 describe("the whole system in virtual time", { timeout: 120_000 }, () => {
   it("keeps every promise, whatever goes wrong", async () => {
-    const total = { crashes: 0, freezes: 0, jobs: 0, directCalls: 0 };
+    const total = { crashes: 0, freezes: 0, jobs: 0, directCalls: 0, resumedTurns: 0 };
     for (let seed = 1; seed <= 4; seed += 1) {
       const outcome = await course(seed);
       for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += outcome[key];
@@ -30,6 +30,7 @@ describe("the whole system in virtual time", { timeout: 120_000 }, () => {
     expect(total.freezes).toBeGreaterThan(5);
     expect(total.jobs).toBeGreaterThan(50);
     expect(total.directCalls).toBeGreaterThan(50);
+    expect(total.resumedTurns).toBeGreaterThan(10);
   });
 
   it("keeps them where deadlines take prompts out of jobs that are late", async () => {

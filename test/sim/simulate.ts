@@ -45,6 +45,8 @@ export interface Outcome {
   moved: number;
   turns: number;
   lostTurns: number;
+  /** Turns that went on without a claim. */
+  resumedTurns: number;
   steps: number;
   virtualMs: number;
 }
@@ -163,6 +165,7 @@ class Simulation {
       moved: this.#monitor.moved,
       turns: this.#monitor.turns,
       lostTurns: this.#monitor.lost,
+      resumedTurns: this.#monitor.resumed,
       virtualMs,
     };
   }

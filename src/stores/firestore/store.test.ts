@@ -20,6 +20,7 @@ describeFirestore("Firestore's emulator", () => {
     { it: it.concurrent, expect, describe: except("on a random walk", describe) },
     {
       name: "Firestore",
+      without: { resuming: "every turn is claimed" },
       async createStore() {
         const client = newClient();
         const opened: FirestoreStore[] = [];

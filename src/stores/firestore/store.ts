@@ -11,6 +11,7 @@ import type {
   Page,
   RequestRecord,
   RunRecord,
+  SettledRows,
   SpendRow,
   StartOutcome,
   Store,
@@ -319,7 +320,7 @@ export class FirestoreStore implements Store {
     return readMembers(this.#db, params);
   }
 
-  async settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  async settleRows(params: StoreParams<"settleRows">): Promise<SettledRows | undefined> {
     const total = { settled: 0, duplicate: 0, unknown: 0 };
     let from: number | undefined;
     do {

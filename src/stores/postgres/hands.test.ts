@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { SchemaOfTest } from "../../../test/support/postgres-schemas.ts";
-import { leaseMs, newRun, request, StoreKit } from "../../testing/store-kit.ts";
+import { leaseMs, newRun, request, StoreKit, succeeded } from "../../testing/store-kit.ts";
 
 const schema = new SchemaOfTest();
 
@@ -29,6 +29,31 @@ it("a hand is there until the last of its runs was given back, and goes with the
   await kit.commit(second!, { firstNo: 1, outcome: { type: "waiting" } });
   await kit.beat("w1");
   expect(await hands()).toEqual([]);
+});
+
+it("a run that goes on with its answer is in a hand, too", async () => {
+  const kit = await openKit();
+  const other = kit.on(await schema.open());
+  await kit.beat("w1");
+  const ids = ["a", "b", "c"];
+  for (const id of ids) await kit.waiting(id, [request("q")]);
+  const batch = await kit.routing("b1");
+  await kit.beat("w1");
+  expect(await hands()).toEqual([]);
+  const rows = (await kit.members("b1")).map((row, i) => ({ ...row, result: succeeded("x"), ...(i > 0 && { keptEpoch: 1 }) }));
+  const settled = await kit.settle(batch, rows, { worker: "w1" });
+  expect(settled?.resumed?.map(({ row }) => row)).toEqual([1, 2]);
+  expect(await hands()).toEqual([2]);
+
+  // Whoever finds that its worker is dead finds it there.
+  other.now = kit.now += leaseMs + 1;
+  await other.beat("w2");
+  expect(await hands()).toEqual([]);
+  expect((await other.claim(9, "w2")).map(({ id, attempts }) => [id, attempts])).toEqual([
+    ["a", 0],
+    ["b", 1],
+    ["c", 1],
+  ]);
 });
 
 it("a turn that comes too late says nothing of the run that is in the same hands again", async () => {

@@ -66,6 +66,10 @@ async function further(kit: StoreKit): Promise<void> {
   await kit.start(newRun("solo"));
   for (const run of (await kit.claim()).filter(({ id }) => id === "solo")) await kit.commit(run, { entries: [request("q")] });
   const batch = await kit.routing("last");
+  await kit.waiting("kept", [request("k")], { priority: 9 });
+  const keeping = await kit.routing("keeping");
+  const [kept] = await kit.members("keeping");
+  await kit.settle(keeping, [{ ...kept!, result: succeeded("x"), keptEpoch: 1 }], { worker: "w1" });
   const [row] = await kit.members("last");
   await kit.settle(batch, [{ ...row!, result: succeeded("x") }]);
   await kit.settle(batch, [{ ...row!, result: succeeded("x") }]);
@@ -217,6 +221,7 @@ describe("query plans of the Postgres store", () => {
     ["hands_pkey", "WHERE h.worker = $1"],
     ["hands_pkey", "gb.hands WHERE worker = $1 AND no = ANY"],
     ["runs_pkey", "worker = h.worker OFFSET 0"],
+    ["runs_pkey", "THEN r.epoch = "],
     ["runs_retrying", "WHERE queue = 3 AND retry_at <= $1 ORDER BY"],
     ["runs_starter", "WHERE starter = $1"],
     ["runs_ended", "r.ended_at IS NOT NULL AND r.pruned = $1"],

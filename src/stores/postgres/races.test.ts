@@ -265,6 +265,52 @@ describe("stores on one schema that work at the same time", () => {
     await expectSound(a.store);
   });
 
+  it("runs that go on with their answers while they are cancelled, held, woken, claimed and given up are in one hand each", async () => {
+    const [a, b, c, d] = (await peers(4)) as [StoreKit, StoreKit, StoreKit, StoreKit];
+    const finish = async (kit: StoreKit, worker: string, runs: readonly ClaimedRun[]) => {
+      const turns = runs.map((run) => kit.turn(run, { firstNo: 1, outcome: done }));
+      return kit.store.commitTurns({ worker, now: kit.now, turns });
+    };
+    for (let round = 0; round < 8; round += 1) {
+      const leaves = round % 2 === 0;
+      const all = ids(24, `r${round}`);
+      await a.start(...all.map((id) => newRun(id)));
+      const runs = await a.claim();
+      await a.store.commitTurns({
+        worker: "w1",
+        now: a.now,
+        turns: runs.map((run) => a.turn(run, { entries: [request("q", { usd: 0.01 })] })),
+      });
+      const batch = await a.routing(`batch-${round}`);
+      // Members come in the order of their runs.
+      const members = await a.members(batch.id);
+      const rows = members.map(({ id, attempt }, i) => ({ id, attempt, result: paid("x", 0.001), ...(i % 4 > 0 && { keptEpoch: 1 }) }));
+      const [settled, taken] = await Promise.all([
+        a.settle(batch, rows, { worker: "w1" }),
+        b.claim(5, "w2"),
+        c.store.cancelRuns({ now: c.now, ids: all.slice(0, 8) }),
+        d.store.holdRuns({ now: d.now, ids: all.slice(4, 12), error: failure("held") }),
+        c.store.wakeRuns({ now: c.now, runs: all.slice(10, 18).map((run) => ({ run, epoch: 1 })) }),
+        ...(leaves ? [d.store.leave({ worker: "w1", now: d.now })] : []),
+      ]);
+      const resumed = (settled?.resumed ?? []).map(({ row, ...claim }) => ({ ...runs[row]!, ...claim }));
+      const claims = [...resumed, ...taken].map(({ id, epoch }) => `${id} ${epoch}`);
+      expect(new Set(claims).size).toBe(claims.length);
+      // Whoever has it in hand ends it, unless it was given up with its worker.
+      for (const { state } of await finish(a, "w1", resumed))
+        expect(["completed", "cancelled", ...(leaves ? ["lost"] : [])]).toContain(state);
+      for (const { state } of await finish(b, "w2", taken)) expect(["completed", "cancelled"]).toContain(state);
+
+      await a.beat("w1");
+      const [again] = await a.claimBatches(["routing"]);
+      await a.settleRest(again ?? batch, { type: "release", availableAt: a.now });
+      await a.update(again ?? batch, { state: "completed" });
+      await expectSound(a.store, { reopened: true });
+      expect(await new Walk(a, 1, true).drain()).toBe(undefined);
+      await expectSound(a.store, { reopened: true });
+    }
+  });
+
   it("answers, turns, cancellations, holds, retries and removals of the same runs keep every count", async () => {
     const kits = await peers(4);
     const [a, b, c, d] = kits as [StoreKit, StoreKit, StoreKit, StoreKit];

@@ -1,9 +1,9 @@
 import { type Answer, fateOf, type MemberOutcome, type MemberResult, triesOf } from "../answers.ts";
 import { errorText, openMembers } from "../batch-update.ts";
-import type { RequestResult, SettleRow } from "../../core/store.ts";
+import type { RequestResult, ResumedRun, SettledRows, SettleRow, StoreParams } from "../../core/store.ts";
 import { atTier } from "../../core/tiers.ts";
 import { DEPARTED, ENTRY, parseRequestId, RUN, runOf } from "../codes.ts";
-import { type Bill, billOf, noBill } from "../money.ts";
+import { type Bill, billOf, noBill, toUsd } from "../money.ts";
 import type { BatchRow } from "../records.ts";
 import { column } from "./arrays.ts";
 import { batchInHand } from "./batches.ts";
@@ -13,15 +13,15 @@ import { lockShared, passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
 import { REQUESTS, RUNS } from "../counts.ts";
 import type { EntryRow, RunRow, Unit } from "./unit.ts";
 
-export async function settleRows(
-  unit: Unit,
-  params: { batch: string; epoch: number; now: number; rows: SettleRow[]; unknown: number; cursor: number },
-): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+export async function settleRows(unit: Unit, params: StoreParams<"settleRows">): Promise<SettledRows | undefined> {
+  const { worker } = params;
+  const keepsTurns = worker !== undefined && params.rows.some(({ keptEpoch }) => keptEpoch !== undefined);
+  // Workers are locked before batches.
+  const keeper = keepsTurns ? await unit.names.ensureWorker(worker) : undefined;
   const batch = await batchInHand(unit, params.batch, params.epoch);
   if (batch === undefined) return undefined;
-  const counted = { settled: 0, duplicate: 0, unknown: params.unknown };
-  const done = await settleQuickly(unit, batch, params.rows, params.now);
-  counted.settled += done.size;
+  const { done, resumed } = await settleQuickly(unit, batch, params.rows, params.now, keeper);
+  const counted: SettledRows = { settled: done.size, duplicate: 0, unknown: params.unknown, ...(resumed.length > 0 && { resumed }) };
   const rows = params.rows.filter((row) => !done.has(row));
   const numbers = rows.map(({ id }) => parseRequestId(id));
   await lockMembers(
@@ -55,14 +55,36 @@ export async function settleRows(
  */
 const at = (array: string, no: string): string => `(${array})[width_bucket(${no}, $1::int8[])]`;
 
-/** One answer for a run that waits: most rows. The guard is within a CASE, as in `turns.ts`. */
+/** One answer for a run that waits: most rows. The guards are within a CASE, as in `turns.ts`. */
+const answered = `
+  seq = r.seq + 1, open = r.open - 1, usd = r.usd + ${at("$2::float8[]", "r.no")},
+  standard_usd = r.standard_usd + ${at("$3::float8[]", "r.no")}, unpriced = r.unpriced + ${at("$4::int4[]", "r.no")},
+  reserved = r.reserved - ${at("$5::float8[]", "r.no")}`;
 const wakeUp = `
-  UPDATE gb.runs r SET
-    state = 0, queue = 0, seq = r.seq + 1, open = r.open - 1, usd = r.usd + ${at("$2::float8[]", "r.no")},
-    standard_usd = r.standard_usd + ${at("$3::float8[]", "r.no")}, unpriced = r.unpriced + ${at("$4::int4[]", "r.no")},
-    reserved = r.reserved - ${at("$5::float8[]", "r.no")}
+  UPDATE gb.runs r SET state = 0, queue = 0, ${answered}
   WHERE r.no = ANY($1::int8[]) AND CASE WHEN r.state = 2 THEN true ELSE false END
   RETURNING r.no, r.seq, r.chain`;
+/** The same for runs whose turns are kept: into the hand of who keeps them, as a claim does. No index mentions what changes. */
+const resume = `
+  WITH resumed AS (
+    UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $7, home = $7, ${answered}
+    WHERE r.no = ANY($1::int8[]) AND CASE WHEN r.state = 2 THEN r.epoch = ${at("$6::int4[]", "r.no")} ELSE false END
+    RETURNING r.no, r.seq, r.chain, r.epoch, r.usd, r.reserved, r.id
+  ), hand AS (
+    INSERT INTO gb.hands (worker, runs) SELECT $7, array_agg(no) FROM resumed HAVING count(*) > 0 RETURNING no
+  ) SELECT *, (SELECT no FROM hand) FROM resumed`;
+
+type ResumedRow = [no: number, seq: number, chain: number, epoch: number, usd: number, reserved: number, id: string, hand: number];
+
+/** A row that may be settled quickly. */
+interface QuickRow {
+  row: SettleRow;
+  index: number;
+  no: number;
+  result: Extract<RequestResult, { type: "succeeded" | "failed" }>;
+  bill: Bill;
+  released: number;
+}
 
 const settleMembers = `
   UPDATE gb.entries e SET
@@ -73,57 +95,81 @@ const settleMembers = `
 /**
  * Settles the rows that nearly all rows are: a final answer to a member that nobody shares or hurries, the only one here for its run, and the run waits. One guarded update says
  * for all of them whether that is so. A member of this batch changes only under the batch's lock, so it need not be locked itself. Returns the rows that are done; of the others
- * nothing is changed.
+ * nothing is changed. `keeper`: who keeps the turns of those with an epoch.
  */
-async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleRow[], now: number): Promise<Set<SettleRow>> {
+async function settleQuickly(
+  unit: Unit,
+  batch: BatchRow,
+  rows: readonly SettleRow[],
+  now: number,
+  keeper: number | undefined,
+): Promise<{ done: Set<SettleRow>; resumed: ResumedRun[] }> {
   const done = new Set<SettleRow>();
+  const resumed: ResumedRun[] = [];
   const times = new Map<number, number>();
-  const final = rows.flatMap((row) => {
+  const final = rows.flatMap((row, index) => {
     const no = parseRequestId(row.id);
     if (no === undefined) return [];
     times.set(runOf(no), (times.get(runOf(no)) ?? 0) + 1);
     const { result } = row;
-    return result.type === "succeeded" || result.type === "failed" ? [{ row, no, result }] : [];
+    return result.type === "succeeded" || result.type === "failed" ? [{ row, index, no, result }] : [];
   });
   const candidates = final.filter(({ no }) => times.get(runOf(no)) === 1);
-  if (candidates.length === 0) return done;
+  if (candidates.length === 0) return { done, resumed };
   const read = await unit.sql.rows<[number, number, number, number, number | null]>(
     `SELECT no, batch, state, attempt, estimate FROM gb.entries WHERE no = ANY($1::int8[]) AND check_at IS NULL AND shared IS NULL`,
     [column("int8[]", candidates, ({ no }) => no)],
   );
   const members = new Map(read.map(([no, of, state, attempt, estimate]) => [no, { of, state, attempt, estimate }]));
-  const quick = candidates.flatMap(({ row, no, result }) => {
+  const quick = candidates.flatMap(({ row, index, no, result }): QuickRow[] => {
     const member = members.get(no);
     if (member?.of !== batch.no || member.state !== ENTRY.batched || member.attempt !== row.attempt) return [];
     const bill = result.usage === undefined ? noBill : billOf(result.cost);
-    return [{ row, no, result, bill, released: member.estimate ?? 0 }];
+    return [{ row, index, no, result, bill, released: member.estimate ?? 0 }];
   });
-  if (quick.length === 0) return done;
+  if (quick.length === 0) return { done, resumed };
   // In the order in which everybody locks.
   quick.sort((a, b) => a.no - b.no);
-  const woken = await unit.sql.rows<[number, number, number]>(wakeUp, [
-    column("int8[]", quick, ({ no }) => runOf(no)),
-    column("float8[]", quick, ({ bill }) => bill.usd),
-    column("float8[]", quick, ({ bill }) => bill.standardUsd),
-    column("int4[]", quick, ({ bill }) => bill.unpriced),
-    column("float8[]", quick, ({ released }) => released),
-  ]);
-  const runs = new Map(woken.map(([no, seq, chain]) => [no, { seq, chain }]));
+  const runs = new Map<number, { seq: number; chain: number; resumed?: Omit<ResumedRun, "row"> }>();
+  const kept = keeper === undefined ? [] : quick.filter(({ row }) => row.keptEpoch !== undefined);
+  if (keeper !== undefined && kept.length > 0) {
+    const taken = await unit.sql.rows<ResumedRow>(resume, [
+      ...answerColumns(kept),
+      column("int4[]", kept, ({ row }) => row.keptEpoch),
+      keeper,
+    ]);
+    for (const [no, seq, chain, epoch, usd, reserved] of taken) {
+      runs.set(no, { seq, chain, resumed: { epoch, seq, usd: toUsd(usd), reservedUsd: toUsd(reserved) } });
+    }
+    const hand = taken[0]?.[7];
+    if (hand !== undefined) {
+      unit.names.keepRuns(
+        { worker: keeper, no: hand },
+        taken.map(([no, , , epoch, , , id]) => ({ id, no, epoch })),
+      );
+    }
+  }
+  const others = quick.filter(({ no }) => !runs.has(runOf(no)));
+  if (others.length > 0) {
+    const woken = await unit.sql.rows<[number, number, number]>(wakeUp, answerColumns(others));
+    for (const [no, seq, chain] of woken) runs.set(no, { seq, chain });
+  }
   const settled: { no: number; state: number; seq: number; answer: number; bill: Bill }[] = [];
-  for (const { row, no, result, bill } of quick) {
+  for (const { row, index, no, result, bill } of quick) {
     const run = runs.get(runOf(no));
     if (run === undefined) continue;
+    if (run.resumed !== undefined) resumed.push({ row: index, ...run.resumed });
     const succeeded = result.type === "succeeded";
     const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
     const answer = succeeded ? await unit.addAnswer(result.value, null) : await unit.addAnswer(null, errorText(result.error));
     countAnswer(unit, batch, run.chain, result, now);
     settled.push({ no, state, seq: run.seq, answer, bill });
-    unit.tallies.move(RUNS, RUN.waiting, RUN.runnable);
+    unit.tallies.move(RUNS, RUN.waiting, run.resumed === undefined ? RUN.runnable : RUN.running);
     unit.tallies.move(REQUESTS, ENTRY.batched, state);
     count(unit, batch, succeeded ? "succeeded" : "failed");
     done.add(row);
   }
-  if (settled.length === 0) return done;
+  if (settled.length === 0) return { done, resumed };
   await unit.sql.run(settleMembers, [
     column("int8[]", settled, ({ no }) => no),
     column("int2[]", settled, ({ state }) => state),
@@ -133,8 +179,17 @@ async function settleQuickly(unit: Unit, batch: BatchRow, rows: readonly SettleR
     column("float8[]", settled, ({ bill }) => bill.standardUsd),
     column("int4[]", settled, ({ bill }) => bill.unpriced),
   ]);
-  return done;
+  return { done, resumed };
 }
+
+/** What the answers of these rows add to their runs; the first five parameters of `wakeUp` and `resume`. */
+const answerColumns = (rows: readonly QuickRow[]): Buffer[] => [
+  column("int8[]", rows, ({ no }) => runOf(no)),
+  column("float8[]", rows, ({ bill }) => bill.usd),
+  column("float8[]", rows, ({ bill }) => bill.standardUsd),
+  column("int4[]", rows, ({ bill }) => bill.unpriced),
+  column("float8[]", rows, ({ released }) => released),
+];
 
 export async function settleRemaining(
   unit: Unit,

@@ -11,6 +11,7 @@ import type {
   Removed,
   RequestRecord,
   RunRecord,
+  SettledRows,
   SpendRow,
   StartOutcome,
   Store,
@@ -314,7 +315,7 @@ export class PostgresStore implements Store {
     return this.#snapshot(async (sql) => readMembers(sql, params));
   }
 
-  settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  settleRows(params: StoreParams<"settleRows">): Promise<SettledRows | undefined> {
     return this.#write(async (unit) => settleRows(unit, params));
   }
 

@@ -12,7 +12,13 @@ export interface RunHead {
   state: number;
   seq: number;
   open: number;
+  /** Who settles keeps the turn of this epoch. */
+  kept?: { epoch: number; worker: number } | undefined;
+  /** That this brought it back into the hand of who keeps its turn. */
+  resumed?: ResumedHead | undefined;
 }
+
+type ResumedHead = [id: string, epoch: number, usd: number, reserved: number];
 
 export function addAnswer(db: Database, { value, error }: Answer): number {
   const { lastInsertRowid } =
@@ -51,8 +57,10 @@ export function settleEntry(
     UPDATE entries SET state = ?, seq = ?, answer = ?, usd = usd + ?, standard_usd = standard_usd + ?, unpriced = unpriced + ?
     WHERE no = ?`).run(state, head.seq, stored, usd, standardUsd, unpriced, entry);
   if (head.state === RUN.waiting) {
-    db.tallies.move(RUNS, RUN.waiting, RUN.runnable);
-    head.state = RUN.runnable;
+    if (head.kept !== undefined) head.resumed = resume(db, head.no, head.kept, { usd, standardUsd, unpriced }, released);
+    head.state = head.resumed === undefined ? RUN.runnable : RUN.running;
+    db.tallies.move(RUNS, RUN.waiting, head.state);
+    if (head.resumed !== undefined) return stored;
   }
   db.sql(`
     UPDATE runs SET
@@ -60,6 +68,23 @@ export function settleEntry(
       unpriced = unpriced + ?, reserved = reserved - ?
     WHERE no = ?`).run(usd, standardUsd, unpriced, released, head.no);
   return stored;
+}
+
+/** Does to a waiting run what its wake-up and a claim at once would do, if nobody else has had it since that epoch. */
+function resume(
+  db: Database,
+  run: number,
+  { epoch, worker }: { epoch: number; worker: number },
+  { usd, standardUsd, unpriced }: Bill,
+  released: number,
+): ResumedHead | undefined {
+  return db
+    .rows(`
+      UPDATE runs SET
+        state = 1, epoch = epoch + 1, worker = ?, seq = seq + 1, open = open - 1, usd = usd + ?, standard_usd = standard_usd + ?,
+        unpriced = unpriced + ?, reserved = reserved - ?
+      WHERE no = ? AND epoch = ? RETURNING id, epoch, usd, reserved`)
+    .get(worker, usd, standardUsd, unpriced, released, run, epoch) as ResumedHead | undefined;
 }
 
 /** Adds to what a run has spent, and takes from what it reserves. Picodollars. */

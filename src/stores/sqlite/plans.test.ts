@@ -74,6 +74,10 @@ async function live(kit: StoreKit): Promise<void> {
       .commit(run, { firstNo: (await kit.history(run.id, 1)).length + 9, outcome: { type: "retry", at: kit.now + i, error: failure("r") } })
       .catch(() => undefined);
   }
+  await kit.waiting("kept", [request("k")], { priority: 9 });
+  const keeping = await kit.routing("keeping");
+  const [kept] = await kit.members("keeping");
+  await kit.settle(keeping, [{ ...kept!, result: succeeded("x"), keptEpoch: 1 }], { worker: "w1" });
   kit.now += 10;
   await store.activity({ now: kit.now, chains: [{ chain: "digest", versions: ["1"] }] });
   await store.activity({ now: kit.now, chains: [] });

@@ -1,12 +1,12 @@
 import { type Answer, fateOf, type MemberOutcome, type MemberResult, triesOf } from "../answers.ts";
 import { openMembers } from "../batch-update.ts";
-import type { RequestResult, SettleRow } from "../../core/store.ts";
+import type { RequestResult, ResumedRun, SettledRows, StoreParams } from "../../core/store.ts";
 import { atTier } from "../../core/tiers.ts";
 import { batchInHand } from "./batches.ts";
 import { DEPARTED, ENTRY, parseRequestId, runOf } from "../codes.ts";
 import type { Database } from "./database.ts";
 import { chargeRun, type RunHead, settleEntry } from "./entries.ts";
-import { type Bill, billOf, noBill } from "../money.ts";
+import { type Bill, billOf, noBill, toUsd } from "../money.ts";
 import { enqueue } from "./queue.ts";
 import type { BatchRow } from "../records.ts";
 import { passOn, shareAnswer, shareLateAnswer } from "./shared.ts";
@@ -44,7 +44,7 @@ function readMember(db: Database, batch: BatchRow, no: number, attempt: number):
     .get(no, batch.no, attempt) as MemberRow | undefined;
   if (row === undefined) return undefined;
   const [estimate, rare, chain, state, seq, open] = row;
-  const run = { no: runOf(no), state, seq, open };
+  const run: RunHead = { no: runOf(no), state, seq, open, kept: undefined, resumed: undefined };
   return { no, attempt, estimate, checked: (rare & 1) > 0, shared: (rare & 2) > 0, chain, run };
 }
 
@@ -57,19 +57,25 @@ function readShared(db: Database, no: number): number {
   return db.sql(`SELECT shared FROM entries WHERE no = ?`).get(no)?.["shared"] as number;
 }
 
-export function settleRows(
-  db: Database,
-  params: { batch: string; epoch: number; now: number; rows: SettleRow[]; unknown: number; cursor: number },
-): { settled: number; duplicate: number; unknown: number } | undefined {
+export function settleRows(db: Database, params: StoreParams<"settleRows">): SettledRows | undefined {
   const batch = batchInHand(db, params.batch, params.epoch);
   if (batch === undefined) return undefined;
   const counted = { settled: 0, duplicate: 0, unknown: params.unknown };
-  for (const { id, attempt, result } of params.rows) {
+  const keeper = params.worker === undefined ? undefined : db.names.ensureWorker(params.worker);
+  const resumed: ResumedRun[] = [];
+  for (const [row, { id, attempt, result, keptEpoch }] of params.rows.entries()) {
     const no = parseRequestId(id);
     const member = no === undefined ? undefined : readMember(db, batch, no, attempt);
     if (member !== undefined) {
+      const { run } = member;
+      if (keptEpoch !== undefined && keeper !== undefined) run.kept = { epoch: keptEpoch, worker: keeper };
       batch[settleMember(db, batch, member, result, params.now)] += 1;
       counted.settled += 1;
+      if (run.resumed !== undefined) {
+        const [runId, epoch, usd, reserved] = run.resumed;
+        db.names.keepRun(runId, run.no);
+        resumed.push({ row, epoch, seq: run.seq, usd: toUsd(usd), reservedUsd: toUsd(reserved) });
+      }
     } else if (no !== undefined && (billDeparted(db, batch, no, attempt, result, params.now) || isSettledBy(db, no, batch.no))) {
       counted.duplicate += 1;
     } else counted.unknown += 1;
@@ -78,7 +84,7 @@ export function settleRows(
   batch.unknown += counted.unknown;
   batch.cursor = params.cursor;
   saveProgress(db, batch);
-  return counted;
+  return resumed.length === 0 ? counted : { ...counted, resumed };
 }
 
 export function settleRemaining(

@@ -12,6 +12,7 @@ import type {
   Page,
   RequestRecord,
   RunRecord,
+  SettledRows,
   SpendRow,
   StartOutcome,
   Store,
@@ -217,7 +218,7 @@ export class SqliteStore implements Store {
     return this.#read((db) => readMembers(db, params));
   }
 
-  settleRows(params: StoreParams<"settleRows">): Promise<{ settled: number; duplicate: number; unknown: number } | undefined> {
+  settleRows(params: StoreParams<"settleRows">): Promise<SettledRows | undefined> {
     return this.#write((db) => settleRows(db, params));
   }
 

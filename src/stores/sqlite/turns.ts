@@ -1,4 +1,5 @@
 import type { CommitResult, TurnCommit } from "../../core/store.ts";
+import { awaitedRequest } from "../awaited.ts";
 import { entryNo, RUN, runStates } from "../codes.ts";
 import { cancelled } from "../run-errors.ts";
 import type { Database } from "./database.ts";
@@ -111,7 +112,7 @@ function commitQuickly(db: Database, no: number, worker: number, now: number, tu
   });
   db.tallies.move(RUNS, RUN.running, state);
   if (type === "waiting") db.names.dropRun(turn.run);
-  return { state: type, seq };
+  return { state: type, seq, ...awaitedRequest(turn, no, state) };
 }
 
 /**
@@ -186,5 +187,5 @@ function save(db: Database, run: TurnRow, turn: TurnCommit, state: number, attem
   );
   db.tallies.move(RUNS, RUN.running, state);
   if (state !== RUN.running) db.names.dropRun(turn.run);
-  return { state: runStates[state] ?? "runnable", seq: run.seq };
+  return { state: runStates[state] ?? "runnable", seq: run.seq, ...awaitedRequest(turn, run.no, state) };
 }

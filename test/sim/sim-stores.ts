@@ -37,7 +37,7 @@ const outside = (world: World, store: Store): Store =>
 export function onPostgres(url: string): SimStores {
   return (world, seed) => {
     const schema = newSchema(url);
-    const pool = new Pool({ connectionString: url, max: 8 });
+    const pool = new Pool({ connectionString: url, max: 8, pipeline: true });
     const random = new SeededRandom(seed);
     const peer = () => outside(world, new PostgresStore({ pool, schema: schemaOf(schema), databaseTime: false, notify: false, random }));
     const end = async () => {

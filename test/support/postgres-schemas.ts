@@ -12,9 +12,14 @@ interface Schema {
 
 export class Schemas {
   /** Kept for all tests of a file, as connecting takes its time as well. The stores on it are new ones each. */
-  readonly #pool = new Pool({ connectionString: inject("postgresUrl"), max: 24 });
+  readonly #pool: Pool;
   readonly #all: Schema[] = [];
   readonly #free: Schema[] = [];
+
+  /** @param pipeline whether statements are sent before those before them are answered, as a store's own pool does it. */
+  constructor({ pipeline = true } = {}) {
+    this.#pool = new Pool({ connectionString: inject("postgresUrl"), max: 24, pipeline });
+  }
 
   /** An empty schema, as a URL. */
   async take(): Promise<string> {

@@ -4,7 +4,7 @@ import { RUNS } from "../counts.ts";
 import { toUsd } from "../money.ts";
 import { toArray } from "./arrays.ts";
 import { leaseTime } from "./batches.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import type { TransactionNames } from "./names.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { hasRunnable, inHand } from "./runs.ts";

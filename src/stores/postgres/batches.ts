@@ -3,7 +3,7 @@ import type { BatchState } from "../../core/states.ts";
 import type { BatchRecord, BatchUpdate, MemberRow } from "../../core/store.ts";
 import { batchStates, parseRequestId, requestId } from "../codes.ts";
 import { type BatchRow, toBatch } from "../records.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import type { TransactionNames } from "./names.ts";
 import { BATCHES } from "../counts.ts";
 import { batchColumns, type Unit } from "./unit.ts";
@@ -56,12 +56,15 @@ export async function hasClaimable(sql: Sql, { now, providers, states }: ClaimPa
 }
 
 export async function claimBatches(unit: Unit, params: ClaimParams & { worker: string }, leaseNow: number | null): Promise<BatchRecord[]> {
-  const worker = await unit.names.ensureWorker(params.worker);
-  const found = await unit.sql.rows<[number]>(
-    `SELECT b.no FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE ${claimable} ORDER BY b.no LIMIT $5 FOR UPDATE OF b SKIP LOCKED`,
-    [params.now, codesOf(params.states), params.providers, leaseNow, Math.max(0, params.limit)],
-  );
-  const rows = await unit.batches.select(`WHERE no = ANY($1::int4[]) ORDER BY no FOR UPDATE`, [found.map(([no]) => no)]);
+  const [worker, rows] = await Promise.all([
+    unit.names.ensureWorker(params.worker),
+    unit.batches.select(
+      `WHERE no = ANY(ARRAY(
+         SELECT b.no FROM gb.batches b JOIN gb.lanes l ON l.no = b.lane WHERE ${claimable} ORDER BY b.no LIMIT $5 FOR UPDATE OF b SKIP LOCKED
+       )) ORDER BY no FOR UPDATE`,
+      [params.now, codesOf(params.states), params.providers, leaseNow, Math.max(0, params.limit)],
+    ),
+  ]);
   for (const row of rows) unit.batches.change(row, { epoch: row.epoch + 1, worker });
   return toBatches(unit.names, rows);
 }

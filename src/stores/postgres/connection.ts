@@ -8,18 +8,7 @@ import { isConflict, isDisconnected, isLostStatement, isStale, sqlState, storeEr
 import { isStorable } from "./names.ts";
 import type { PgClient, PgPool, PgQuery, Settings } from "./options.ts";
 import { Patience, pause } from "../patience.ts";
-
-export type Row = Record<string, unknown>;
-
-/** What statements are sent on. Tables are written `gb.name`. */
-export interface Sql {
-  /** Rows as objects. */
-  query<T = Row>(text: string, values?: unknown[]): Promise<T[]>;
-  /** Rows as arrays, for hot statements; the number of rows that were changed if there are none. */
-  rows<T extends unknown[] = unknown[]>(text: string, values?: unknown[]): Promise<T[]>;
-  /** How many rows were changed. */
-  run(text: string, values?: unknown[]): Promise<number>;
-}
+import { type Row, Session, type Sql } from "./session.ts";
 
 const INT8 = 20;
 const NUMERIC = 1700;
@@ -56,22 +45,26 @@ export class Connection {
   async query<T = Row>(text: string, values: unknown[] = []): Promise<T[]> {
     return this.#patiently(async () => {
       const client = await this.#connect();
-      return this.#lend(client, () => this.#sqlOn(client).query<T>(text, values));
+      return this.#lend(client, () => new Session(client, this).query<T>(text, values));
     });
   }
 
   async rows<T extends unknown[]>(text: string, values: unknown[] = []): Promise<T[]> {
     return this.#patiently(async () => {
       const client = await this.#connect();
-      return this.#lend(client, () => this.#sqlOn(client).rows<T>(text, values));
+      return this.#lend(client, () => new Session(client, this).rows<T>(text, values));
     });
   }
 
   async run(text: string, values: unknown[] = []): Promise<number> {
     return this.#patiently(async () => {
       const client = await this.#connect();
-      return this.#lend(client, () => this.#sqlOn(client).run(text, values));
+      return this.#lend(client, () => new Session(client, this).run(text, values));
     });
+  }
+
+  async send(text: string, values: unknown[] = []): Promise<void> {
+    await this.run(text, values);
   }
 
   /** Reads that belong together, on one snapshot. */
@@ -79,9 +72,10 @@ export class Connection {
     return this.#patiently(async () => {
       const client = await this.#connect();
       return this.#lend(client, async () => {
-        await client.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${limits}`);
-        const result = await work(this.#sqlOn(client));
-        await client.query("COMMIT");
+        const session = new Session(client, this);
+        await session.begin(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${limits}`);
+        const result = await session.work(work);
+        await session.end();
         return result;
       });
     });
@@ -107,13 +101,14 @@ export class Connection {
   }
 
   async #transaction<T>(client: PgClient, work: (sql: Sql) => Promise<T>): Promise<T> {
-    const began = (await client.query(`BEGIN; ${limits}; SELECT pg_current_xact_id()::text AS id`)) as unknown as {
-      rows: { id: string }[];
-    }[];
+    const session = new Session(client, this);
+    await session.begin(`BEGIN; ${limits}; SELECT pg_current_xact_id()::text AS id`);
+    const result = await session.work(work);
+    // Before the commit is on its way: without it nobody could find out what became of that.
+    const began = (await session.begun) as unknown as { rows: { id: string }[] }[];
     const id = began.at(-1)?.rows[0]?.id;
-    const result = await work(this.#sqlOn(client));
     try {
-      await client.query("COMMIT");
+      await session.end();
     } catch (thrown) {
       if (!isDisconnected(thrown) || id === undefined) throw thrown;
       throw new LostCommit(id, result, thrown);
@@ -210,23 +205,17 @@ export class Connection {
     }
   }
 
-  #sqlOn(client: PgClient): Sql {
-    const send = async (text: string, values: unknown[] | undefined, rowMode?: "array") => {
-      const statement = this.#statement(text);
-      const query: PgQuery = { text: statement.text, types: types! };
-      if (values !== undefined) {
-        if (!values.every(isPlain)) throw unstorable();
-        query.values = values.map(whole);
-      }
-      if (this.prepares) query.name = statement.name;
-      if (rowMode !== undefined) query.rowMode = rowMode;
-      return client.query(query);
-    };
-    return {
-      query: async <T>(text: string, values?: unknown[]) => (await send(text, values)).rows as T[],
-      rows: async <T>(text: string, values?: unknown[]) => (await send(text, values, "array")).rows as T[],
-      run: async (text, values) => (await send(text, values)).rowCount ?? 0,
-    };
+  /** A query as `pg` takes it. */
+  toQuery(text: string, values: unknown[] | undefined, rowMode?: "array"): PgQuery {
+    const statement = this.#statement(text);
+    const query: PgQuery = { text: statement.text, types: types! };
+    if (values !== undefined) {
+      if (!values.every(isPlain)) throw unstorable();
+      query.values = values.map(whole);
+    }
+    if (this.prepares) query.name = statement.name;
+    if (rowMode !== undefined) query.rowMode = rowMode;
+    return query;
   }
 
   /** The text with the schema's name in it, and a name for it that is the same in every process. */

@@ -3,7 +3,7 @@ import { isolationSize } from "../../core/isolation.ts";
 import type { DeadlineDecision, DeadlineItem } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
 import { ENTRY, parseRequestId, requestId, RUN, runOf } from "../codes.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import { depart } from "./history.ts";
 import type { TransactionNames } from "./names.ts";
 import { countQueued, enqueue } from "./queue.ts";

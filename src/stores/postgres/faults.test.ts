@@ -172,7 +172,7 @@ describe("a connection that breaks around a commit", () => {
     const kit = new StoreKit(store);
     await kit.beat();
     let sent = 0;
-    proxy.judge = () => ((sent += 1) % 29 === 0 ? (sent % 2 === 0 ? "cut" : "cut after") : "pass");
+    proxy.judge = () => ((sent += 1) % 9 === 0 ? (sent % 2 === 0 ? "cut" : "cut after") : "pass");
     const ids = Array.from({ length: 12 }, (_, i) => `run-${i}`);
     for (const id of ids) expect(await kit.start(newRun(id))).toEqual(["started"]);
     const runs = [];

@@ -6,6 +6,7 @@ import { toPico } from "../money.ts";
 import type { BatchRow } from "../records.ts";
 import { toArray } from "./arrays.ts";
 import { findBatch, toBatches } from "./batches.ts";
+import type { Sql } from "./session.ts";
 import { Conflict } from "./errors.ts";
 import { oldestByPriority, promoteDelayed } from "./queue.ts";
 import { BATCHES, REQUESTS } from "../counts.ts";
@@ -18,13 +19,21 @@ interface Source {
   size: number | undefined;
 }
 
-export async function formBatch(unit: Unit, params: StoreParams<"formBatch">, leaseNow: number): Promise<BatchRecord | undefined> {
+export async function formBatch(
+  unit: Unit,
+  params: StoreParams<"formBatch">,
+  leaseTime: (sql: Sql, now: number) => Promise<number>,
+): Promise<BatchRecord | undefined> {
   const { now } = params;
-  const worker = await unit.names.ensureWorker(params.worker);
   const lane = await unit.names.findLane(params.lane);
   if (lane === undefined) return undefined;
-  await lockForming(unit, params.lane.provider);
-  let batch = await findBatch(unit, params.batch);
+  const [worker, , found, leaseNow] = await Promise.all([
+    unit.names.ensureWorker(params.worker),
+    lockForming(unit, params.lane.provider),
+    findBatch(unit, params.batch),
+    leaseTime(unit.sql, now),
+  ]);
+  let batch = found;
   if (batch !== undefined) {
     if (batch.state !== BATCH.forming) return toRecord(unit, batch);
     if (batch.lane !== lane) throw new Error(`Batch ${params.batch} is formed from another lane.`);
@@ -34,9 +43,12 @@ export async function formBatch(unit: Unit, params: StoreParams<"formBatch">, le
   const source = await sourceOf(unit, lane, batch, params.isolated ?? false);
   const chunk = Math.max(1, params.chunk);
   // One row more than the chunk says whether the queue is empty after it.
-  const waiting = source === undefined ? [] : await readWaiting(unit, source, chunk + 1);
+  const [waiting, used] = await Promise.all([
+    source === undefined ? [] : readWaiting(unit, source, chunk + 1),
+    inUse(unit, params.lane, lane, batch),
+  ]);
   const rows = waiting.slice(0, chunk);
-  const free = params.maxActive - (await inUse(unit, params.lane, lane, batch));
+  const free = params.maxActive - used;
   const usd = params.limits.usd === undefined ? Infinity : toPico(params.limits.usd);
   if (batch === undefined) {
     const [first] = rows;
@@ -62,7 +74,7 @@ async function toRecord(unit: Unit, batch: BatchRow): Promise<BatchRecord | unde
 
 /** Whoever forms a batch of a provider is alone with it until this transaction ends: its slots are counted, and taken, by one at a time. */
 async function lockForming(unit: Unit, provider: string): Promise<void> {
-  await unit.sql.run(`INSERT INTO gb.formers (provider) VALUES ($1) ON CONFLICT DO NOTHING`, [provider]);
+  await unit.sql.send(`INSERT INTO gb.formers (provider) VALUES ($1) ON CONFLICT DO NOTHING`, [provider]);
   await unit.sql.run(`SELECT 1 FROM gb.formers WHERE provider = $1 FOR UPDATE`, [provider]);
 }
 
@@ -171,7 +183,7 @@ async function take(
 }
 
 async function createBatch(unit: Unit, id: string, lane: number, worker: number, now: number): Promise<BatchRow> {
-  await unit.sql.run(
+  await unit.sql.send(
     `INSERT INTO gb.batches (no, id, lane, state, epoch, worker, due_at, created_at) VALUES (nextval('gb.batch_numbers'), $1, $2, 0, 1, $3, $4, $4)`,
     [id, lane, worker, now],
   );

@@ -2,7 +2,8 @@ import { GembatchError } from "../../core/errors.ts";
 import type { Lane } from "../../core/provider.ts";
 import type { ChainVersions } from "../../core/store.ts";
 import { atTier, type LaneTier, laneTier } from "../../core/tiers.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
+import { Conflict } from "./errors.ts";
 
 interface ChainName {
   chain: string;
@@ -236,7 +237,7 @@ export class TransactionNames {
   /** Removes the rows of hands that are empty. */
   async removeEmptyHands(): Promise<void> {
     for (const [worker, hands] of Map.groupBy(this.#names.emptyHands, (hand) => hand.worker)) {
-      await this.#sql.run(`DELETE FROM gb.hands WHERE worker = $1 AND no = ANY($2::int8[])`, [worker, hands.map(({ no }) => no)]);
+      await this.#sql.send(`DELETE FROM gb.hands WHERE worker = $1 AND no = ANY($2::int8[])`, [worker, hands.map(({ no }) => no)]);
       this.#removed.push(...hands);
     }
   }
@@ -253,6 +254,22 @@ export class TransactionNames {
   async workerNo(id: string): Promise<number | undefined> {
     const [row] = await this.#sql.query<{ no: number }>(`SELECT no FROM gb.workers WHERE id = $1 FOR KEY SHARE`, [id]);
     return row?.no;
+  }
+
+  /** What is done under the worker's number, and the number: looked at in the same round trip if it is remembered. */
+  async asWorker<T>(id: string, work: (no: number) => Promise<T>): Promise<{ no: number; value: T }> {
+    const known = this.#names.workers.get(id);
+    if (known === undefined) {
+      const no = await this.ensureWorker(id);
+      return { no, value: await work(no) };
+    }
+    const [no, value] = await Promise.all([this.ensureWorker(id), work(known)]);
+    if (no !== known) {
+      // The next try looks first.
+      this.#names.workers.delete(id);
+      throw new Conflict("The worker was removed and has another number now.");
+    }
+    return { no, value };
   }
 
   /** One that never had a heartbeat gets a row whose lease is over: the next heartbeat of anyone ends its claims. */

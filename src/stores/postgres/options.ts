@@ -17,6 +17,8 @@ export interface PgPool {
 /** A connection that a pool lends. */
 export interface PgClient {
   query(query: PgQuery | string): Promise<PgResult>;
+  /** Whether it sends a query before the one before it is answered (an option of `pg`, in its newer versions). */
+  pipeline?: boolean;
   release(error?: Error | boolean): void;
   on(event: string, listener: (...args: unknown[]) => void): unknown;
   removeListener(event: string, listener: (...args: unknown[]) => void): unknown;
@@ -33,6 +35,8 @@ export interface PgQuery {
 export interface PgResult {
   rows: unknown[];
   rowCount: number | null;
+  /** `ROLLBACK` for the commit of a transaction that was aborted. */
+  command?: string;
 }
 
 export interface PostgresStoreOptions {

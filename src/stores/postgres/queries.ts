@@ -14,7 +14,7 @@ import { batchStates, entryNo, parseRequestId, requestStates, runCodes } from ".
 import { type BatchRow, type RequestRow, type RunRow, toBatch, toRequest, toRun } from "../records.ts";
 import { type SpendSums, spendSums } from "../spend.ts";
 import { toBatches } from "./batches.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import { isStorable, storable, type TransactionNames } from "./names.ts";
 
 import { batchColumns } from "./unit.ts";

@@ -16,11 +16,21 @@ import type { EntryRow, RunRow, Unit } from "./unit.ts";
 export async function settleRows(unit: Unit, params: StoreParams<"settleRows">): Promise<SettledRows | undefined> {
   const { worker } = params;
   const keepsTurns = worker !== undefined && params.rows.some(({ keptEpoch }) => keptEpoch !== undefined);
-  // Workers are locked before batches.
-  const keeper = keepsTurns ? await unit.names.ensureWorker(worker) : undefined;
-  const batch = await batchInHand(unit, params.batch, params.epoch);
+  const candidates = candidatesOf(params.rows);
+  // In one round trip, and in this order: workers are locked before batches.
+  const [keeper, batch, members] = await Promise.all([
+    keepsTurns ? unit.names.ensureWorker(worker) : undefined,
+    batchInHand(unit, params.batch, params.epoch),
+    readMembers(unit, candidates),
+  ]);
   if (batch === undefined) return undefined;
-  const { done, resumed } = await settleQuickly(unit, batch, params.rows, params.now, keeper);
+  const quick = candidates.flatMap(({ row, index, no, result }): QuickRow[] => {
+    const member = members.get(no);
+    if (member?.batch !== batch.no || member.state !== ENTRY.batched || member.attempt !== row.attempt) return [];
+    const bill = result.usage === undefined ? noBill : billOf(result.cost);
+    return [{ row, index, no, result, bill, released: member.estimate ?? 0 }];
+  });
+  const { done, resumed } = await settleQuickly(unit, batch, quick, params.now, keeper);
   const counted: SettledRows = { settled: done.size, duplicate: 0, unknown: params.unknown, ...(resumed.length > 0 && { resumed }) };
   const rows = params.rows.filter((row) => !done.has(row));
   const numbers = rows.map(({ id }) => parseRequestId(id));
@@ -76,14 +86,42 @@ const resume = `
 
 type ResumedRow = [no: number, seq: number, chain: number, epoch: number, usd: number, reserved: number, id: string, hand: number];
 
-/** A row that may be settled quickly. */
-interface QuickRow {
+/** A final answer, the only one here for its run. */
+interface Candidate {
   row: SettleRow;
   index: number;
   no: number;
   result: Extract<RequestResult, { type: "succeeded" | "failed" }>;
+}
+
+/** The same to a member that nobody shares or hurries. */
+interface QuickRow extends Candidate {
   bill: Bill;
   released: number;
+}
+
+function candidatesOf(rows: readonly SettleRow[]): Candidate[] {
+  const times = new Map<number, number>();
+  const final = rows.flatMap((row, index): Candidate[] => {
+    const no = parseRequestId(row.id);
+    if (no === undefined) return [];
+    times.set(runOf(no), (times.get(runOf(no)) ?? 0) + 1);
+    const { result } = row;
+    return result.type === "succeeded" || result.type === "failed" ? [{ row, index, no, result }] : [];
+  });
+  return final.filter(({ no }) => times.get(runOf(no)) === 1);
+}
+
+type MemberRow = [no: number, batch: number, state: number, attempt: number, estimate: number | null];
+
+/** By number, of those that nobody shares or hurries. A member of a batch changes only under the batch's lock, so it need not be locked itself. */
+async function readMembers(unit: Unit, candidates: readonly Candidate[]) {
+  if (candidates.length === 0) return new Map<number, never>();
+  const read = await unit.sql.rows<MemberRow>(
+    `SELECT no, batch, state, attempt, estimate FROM gb.entries WHERE no = ANY($1::int8[]) AND check_at IS NULL AND shared IS NULL`,
+    [column("int8[]", candidates, ({ no }) => no)],
+  );
+  return new Map(read.map(([no, batch, state, attempt, estimate]) => [no, { batch, state, attempt, estimate }]));
 }
 
 const settleMembers = `
@@ -93,40 +131,18 @@ const settleMembers = `
   WHERE e.no = ANY($1::int8[])`;
 
 /**
- * Settles the rows that nearly all rows are: a final answer to a member that nobody shares or hurries, the only one here for its run, and the run waits. One guarded update says
- * for all of them whether that is so. A member of this batch changes only under the batch's lock, so it need not be locked itself. Returns the rows that are done; of the others
+ * Settles the rows that nearly all rows are: their runs wait. One guarded update says for all of them whether that is so. Returns the rows that are done; of the others
  * nothing is changed. `keeper`: who keeps the turns of those with an epoch.
  */
 async function settleQuickly(
   unit: Unit,
   batch: BatchRow,
-  rows: readonly SettleRow[],
+  quick: QuickRow[],
   now: number,
   keeper: number | undefined,
 ): Promise<{ done: Set<SettleRow>; resumed: ResumedRun[] }> {
   const done = new Set<SettleRow>();
   const resumed: ResumedRun[] = [];
-  const times = new Map<number, number>();
-  const final = rows.flatMap((row, index) => {
-    const no = parseRequestId(row.id);
-    if (no === undefined) return [];
-    times.set(runOf(no), (times.get(runOf(no)) ?? 0) + 1);
-    const { result } = row;
-    return result.type === "succeeded" || result.type === "failed" ? [{ row, index, no, result }] : [];
-  });
-  const candidates = final.filter(({ no }) => times.get(runOf(no)) === 1);
-  if (candidates.length === 0) return { done, resumed };
-  const read = await unit.sql.rows<[number, number, number, number, number | null]>(
-    `SELECT no, batch, state, attempt, estimate FROM gb.entries WHERE no = ANY($1::int8[]) AND check_at IS NULL AND shared IS NULL`,
-    [column("int8[]", candidates, ({ no }) => no)],
-  );
-  const members = new Map(read.map(([no, of, state, attempt, estimate]) => [no, { of, state, attempt, estimate }]));
-  const quick = candidates.flatMap(({ row, index, no, result }): QuickRow[] => {
-    const member = members.get(no);
-    if (member?.of !== batch.no || member.state !== ENTRY.batched || member.attempt !== row.attempt) return [];
-    const bill = result.usage === undefined ? noBill : billOf(result.cost);
-    return [{ row, index, no, result, bill, released: member.estimate ?? 0 }];
-  });
   if (quick.length === 0) return { done, resumed };
   // In the order in which everybody locks.
   quick.sort((a, b) => a.no - b.no);
@@ -170,7 +186,7 @@ async function settleQuickly(
     done.add(row);
   }
   if (settled.length === 0) return { done, resumed };
-  await unit.sql.run(settleMembers, [
+  await unit.sql.send(settleMembers, [
     column("int8[]", settled, ({ no }) => no),
     column("int2[]", settled, ({ state }) => state),
     column("int4[]", settled, ({ seq }) => seq),

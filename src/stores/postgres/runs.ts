@@ -6,7 +6,7 @@ import { ENTRY, entryKinds, entryNo, RUN, runKinds, runOf } from "../codes.ts";
 import { conflict } from "../run-errors.ts";
 import { toUsd } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import { Conflict } from "./errors.ts";
 import { settleEntry, settleParent } from "./entries.ts";
 import type { TransactionNames } from "./names.ts";
@@ -268,9 +268,10 @@ export async function claimRuns(
   unit: Unit,
   { worker, limit, chains, own }: { worker: string; limit: number; chains: readonly number[]; own: boolean },
 ): Promise<ClaimedRun[]> {
-  const workerNo = await unit.names.ensureWorker(worker);
   await unit.names.removeEmptyHands();
-  const rows = await unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, workerNo, !own]);
+  const claimAs = async (no: number) =>
+    unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, no, !own]);
+  const { no: workerNo, value: rows } = await unit.names.asWorker(worker, claimAs);
   unit.tallies.move(RUNS, RUN.runnable, RUN.running, rows.length);
   await unit.names.loadChains(rows.map((row) => row[3]));
   const hand = rows[0]?.[14];

@@ -3,7 +3,8 @@
  */
 import { tooNew } from "../store-errors.ts";
 import { randomText } from "../../core/clock.ts";
-import type { Connection, Sql } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import { foreignSchema, tooOld } from "./errors.ts";
 import { migrations, schemaVersion } from "./migrations.ts";
 

@@ -1,6 +1,6 @@
 import type { SpendRow } from "../../core/store.ts";
 import { type DaySums, dayNo, spendSums, toSpendRow } from "../spend.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import type { TransactionNames } from "./names.ts";
 
 /** Versions of a chain count together. */

@@ -23,7 +23,8 @@ import { RUN } from "../codes.ts";
 import { processExists } from "../processes.ts";
 import { activity, nextTimers, promoteDue, readLanes } from "./activity.ts";
 import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
-import { Connection, type Sql } from "./connection.ts";
+import { Connection } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import { decideDeadlines, dueDeadlines } from "./deadlines.ts";
 import { formBatch, moveQueued } from "./forming.ts";
 import { Hints } from "./hints.ts";
@@ -274,7 +275,7 @@ export class PostgresStore implements Store {
   }
 
   formBatch(params: StoreParams<"formBatch">): Promise<BatchRecord | undefined> {
-    return this.#write(async (unit) => formBatch(unit, params, await this.#leaseNow(unit.sql, params.now)));
+    return this.#write(async (unit) => formBatch(unit, params, async (sql, now) => this.#leaseNow(sql, now)));
   }
 
   moveQueued(params: StoreParams<"moveQueued">): Promise<number> {

@@ -1,7 +1,7 @@
 import type { BatchRecord, SweepUpdate } from "../../core/store.ts";
 import { type BatchRow, duplicateJobs } from "../records.ts";
 import { findBatch, toBatches } from "./batches.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import type { TransactionNames } from "./names.ts";
 import { DUPLICATE_JOBS } from "../counts.ts";
 import { batchColumns, type Unit } from "./unit.ts";

@@ -1,13 +1,13 @@
 import { Deltas, laneColumns, type SpendChange } from "../deltas.ts";
 import { column } from "./arrays.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 
 /** Written as a transaction's last statements, in the order of their keys: so their locks are short, and never cross. */
 export class Tallies extends Deltas<number> {
   async flush(sql: Sql, slot: number): Promise<void> {
     const counts = [...this.counts].filter(([, by]) => by !== 0).toSorted(([a], [b]) => a - b);
     if (counts.length > 0) {
-      await sql.run(
+      await sql.send(
         `INSERT INTO gb.tallies (no, slot, count) SELECT u.no, $1, u.count FROM unnest($2::int2[], $3::int8[]) AS u(no, count)
          ON CONFLICT (no, slot) DO UPDATE SET count = tallies.count + excluded.count`,
         [slot, column("int2[]", counts, ([no]) => no), column("int8[]", counts, ([, by]) => by)],
@@ -15,7 +15,7 @@ export class Tallies extends Deltas<number> {
     }
     const lanes = [...this.lanes].filter(([, change]) => laneColumns.some((name) => change[name] !== 0)).toSorted(([a], [b]) => a - b);
     if (lanes.length > 0) {
-      await sql.run(flushLanes, [
+      await sql.send(flushLanes, [
         slot,
         column("int4[]", lanes, ([no]) => no),
         ...laneColumns.map((name) => column(name === "usd" ? "float8[]" : "int8[]", lanes, ([, change]) => change[name])),
@@ -23,7 +23,7 @@ export class Tallies extends Deltas<number> {
     }
     const spend = this.spend.toSorted((a, b) => a.day - b.day || a.chain - b.chain || a.lane - b.lane);
     if (spend.length > 0) {
-      await sql.run(flushSpend, [slot, ...spendKeys.map((name) => column("float8[]", spend, (change) => change[name]))]);
+      await sql.send(flushSpend, [slot, ...spendKeys.map((name) => column("float8[]", spend, (change) => change[name]))]);
     }
   }
 }

@@ -4,7 +4,7 @@
 import type { SerializedError } from "../../core/errors.ts";
 import { type BatchRow } from "../records.ts";
 import { column, toArray } from "./arrays.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 import { queueOf, referenceMark } from "./migrations.ts";
 import type { Names } from "./names.ts";
 import { TransactionNames } from "./names.ts";
@@ -315,41 +315,49 @@ export class Unit {
     this.#outcomes.set(no, { ...this.#outcomes.get(no), ...outcome });
   }
 
+  /** One statement a portion. A further one waits until the one before it is done: large payloads are not all on their way at once. */
+  async #insert<T>(text: string, parts: readonly (readonly T[])[], values: (rows: readonly T[]) => unknown[]): Promise<void> {
+    for (const [i, rows] of parts.entries()) {
+      if (i < parts.length - 1) await this.sql.run(text, values(rows));
+      else await this.sql.send(text, values(rows));
+    }
+  }
+
   /** Writes everything but the counters, so that statements which follow see it. */
   async flush(): Promise<void> {
     await this.runs.insert();
-    for (const rows of portions(this.#bodies.splice(0), ({ body }) => body.length)) {
-      await this.sql.run(`INSERT INTO gb.bodies (no, body) SELECT * FROM unnest($1::int8[], $2::text[])`, [
-        column("int8[]", rows, (row) => row.no),
-        column("text[]", rows, (row) => row.body),
-      ]);
-    }
+    await this.#insert(
+      `INSERT INTO gb.bodies (no, body) SELECT * FROM unnest($1::int8[], $2::text[])`,
+      portions(this.#bodies.splice(0), ({ body }) => body.length),
+      (rows) => [column("int8[]", rows, (row) => row.no), column("text[]", rows, (row) => row.body)],
+    );
     const answers = [...this.#answers];
     this.#answers.clear();
-    for (const rows of portions(answers, ([, { value, error }]) => (value?.length ?? 0) + (error?.length ?? 0))) {
-      await this.sql.run(`INSERT INTO gb.answers (no, value, error) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[])`, [
+    await this.#insert(
+      `INSERT INTO gb.answers (no, value, error) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[])`,
+      portions(answers, ([, { value, error }]) => (value?.length ?? 0) + (error?.length ?? 0)),
+      (rows) => [
         column("int8[]", rows, ([no]) => no),
         column("text[]", rows, ([, row]) => row.value),
         column("text[]", rows, ([, row]) => row.error),
-      ]);
-    }
+      ],
+    );
     await this.entries.insert();
     await this.entries.update();
     await this.runs.update();
     const outcomes = [...this.#outcomes];
     this.#outcomes.clear();
-    for (const rows of portions(outcomes, ([, { output, error }]) => (output?.length ?? 0) + (error?.length ?? 0))) {
-      await this.sql.run(
-        `INSERT INTO gb.run_outcomes (no, output, error, code) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
-         ON CONFLICT (no) DO UPDATE SET output = excluded.output, error = excluded.error, code = excluded.code`,
-        [
-          column("int8[]", rows, ([no]) => no),
-          column("text[]", rows, ([, row]) => row.output ?? null),
-          column("text[]", rows, ([, row]) => row.error ?? null),
-          column("text[]", rows, ([, row]) => codeOf(row.error)),
-        ],
-      );
-    }
+    await this.#insert(
+      `INSERT INTO gb.run_outcomes (no, output, error, code) SELECT * FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[])
+       ON CONFLICT (no) DO UPDATE SET output = excluded.output, error = excluded.error, code = excluded.code`,
+      portions(outcomes, ([, { output, error }]) => (output?.length ?? 0) + (error?.length ?? 0)),
+      (rows) => [
+        column("int8[]", rows, ([no]) => no),
+        column("text[]", rows, ([, row]) => row.output ?? null),
+        column("text[]", rows, ([, row]) => row.error ?? null),
+        column("text[]", rows, ([, row]) => codeOf(row.error)),
+      ],
+    );
     await this.batches.insert();
     await this.batches.update();
   }

@@ -2,7 +2,7 @@
  * The rows of one table that a transaction has in hand: loaded under lock, changed in memory, written back together.
  */
 import { type Column, toArray } from "./arrays.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql } from "./session.ts";
 
 export interface TableSpec<R extends { no: number }> {
   name: string;
@@ -140,7 +140,7 @@ export class WorkingSet<R extends { no: number }> {
           rows.map((row) => queueOf(row[state] as number)),
         ),
       ]);
-    await this.#sql.run(
+    await this.#sql.send(
       text(
         sent.map(([name]) => name),
         sent.map(([, type], i) => `$${i + 1}::${type}`),

@@ -79,6 +79,7 @@ export class Worker {
   #learned: Promise<void> | undefined;
   /** Providers that work waits for and that are not configured here. */
   readonly #unknown = new Set<string>();
+  #looking: Promise<BatchRecord[]> | undefined;
   #tickedAt = 0;
   #timersAt = -Infinity;
   #foreground = 0;
@@ -298,9 +299,18 @@ export class Worker {
     return { worked: false, wakeAt: this.#parts.clock.now() + this.#lease.renewalMs };
   }
 
+  /** One look for all stages that want one at the same moment, begun when the last of them has asked. */
+  async #activeBatches(): Promise<BatchRecord[]> {
+    this.#looking ??= new Promise(setImmediate).then(async () => {
+      this.#looking = undefined;
+      return this.#parts.store.activeBatches();
+    });
+    return this.#looking;
+  }
+
   async #withDue(advance: (context: PipelineContext) => Promise<StageResult>, states: readonly string[]): Promise<StageResult> {
     const lookedAt = this.#parts.clock.now();
-    const batches = await this.#parts.store.activeBatches();
+    const batches = await this.#activeBatches();
     this.#noteProviders(batches);
     const mine = batches.filter((batch) => states.includes(batch.state) && advances(this.#context, batch));
     // Most looks end here.

@@ -19,11 +19,11 @@ const lanesInUse = `
     sum(isolated) AS isolated, sum(delayed) AS delayed
   FROM gb.queues GROUP BY lane HAVING sum(queued) > 0 OR sum(delayed) > 0 OR sum(isolated) > 0`;
 
-export async function promoteDue(unit: Unit, now: number, lanes: readonly LaneRow[]): Promise<void> {
-  for (const { lane } of lanes) await promoteDelayed(unit, lane, now, PROMOTE_LIMIT);
+export async function promoteDue(unit: Unit, now: number, lanes: readonly number[]): Promise<void> {
+  for (const lane of lanes) await promoteDelayed(unit, lane, now, PROMOTE_LIMIT);
 }
 
-export interface LaneRow {
+interface LaneRow {
   lane: number;
   queued: number;
   bytes: number;
@@ -89,20 +89,23 @@ interface FlagRow extends TimerRow {
   producers: boolean;
 }
 
-export async function readLanes(sql: Sql): Promise<LaneRow[]> {
-  return sql.query<LaneRow>(laneActivities);
-}
-
-/** `chains`: numbers of those that are registered here; `undefined` if none is. */
+/** What one look finds, and the lanes in whose queue something delayed is due. `chains`: numbers of those that are registered here; `undefined` if none is. */
 export async function activity(
   sql: Sql,
   names: TransactionNames,
-  lanes: readonly LaneRow[],
   { now, leaseNow, chains }: { now: number; leaseNow: number | null; chains: readonly number[] | undefined },
-): Promise<Activity> {
+): Promise<{ activity: Activity; due: number[] }> {
   // The flags after the queues: what was answered between the two looks is seen by the second.
-  const [flag] = await sql.query<FlagRow>(flags, [now, leaseNow, chains === undefined ? null : toArray("int4[]", chains)]);
+  const [lanes, [flag]] = await Promise.all([
+    sql.query<LaneRow>(laneActivities),
+    sql.query<FlagRow>(flags, [now, leaseNow, chains === undefined ? null : toArray("int4[]", chains)]),
+  ]);
   await names.loadLanes(lanes.map(({ lane }) => lane));
+  const due = lanes.filter(({ next_at: at }) => at !== null && at <= now).map(({ lane }) => lane);
+  return { activity: toActivity(names, now, lanes, flag), due };
+}
+
+function toActivity(names: TransactionNames, now: number, lanes: readonly LaneRow[], flag: FlagRow | undefined): Activity {
   return {
     lanes: lanes.map((row): LaneActivity => ({
       lane: names.laneOf(row.lane),

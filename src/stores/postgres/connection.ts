@@ -63,8 +63,12 @@ export class Connection {
     });
   }
 
-  async send(text: string, values: unknown[] = []): Promise<void> {
-    await this.run(text, values);
+  /** Reads of which each is right by itself, on one connection. */
+  async look<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#patiently(async () => {
+      const client = await this.#connect();
+      return this.#lend(client, () => new Session(client, this).work(work));
+    });
   }
 
   /** Reads that belong together, on one snapshot. */

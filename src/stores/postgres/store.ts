@@ -21,7 +21,7 @@ import type {
 } from "../../core/store.ts";
 import { RUN } from "../codes.ts";
 import { processExists } from "../processes.ts";
-import { activity, nextTimers, promoteDue, readLanes } from "./activity.ts";
+import { activity, nextTimers, promoteDue } from "./activity.ts";
 import { activeBatches, claimBatches, hasClaimable, readMembers, updateBatch } from "./batches.ts";
 import { Connection } from "./connection.ts";
 import type { Sql } from "./session.ts";
@@ -73,8 +73,9 @@ export class PostgresStore implements Store {
   readonly #names = new Names();
   readonly #numbers: AnswerNumbers = { next: 0, end: 0 };
   #places: Places = new Map();
-  /** The last claim found something. */
+  /** The last claim found something: then one more look before the next would mostly be one too many. */
   #claims = false;
+  #claimsBatches = false;
   #opened: Opened | undefined;
   #opening: Promise<void> | undefined;
 
@@ -160,8 +161,7 @@ export class PostgresStore implements Store {
 
   /** Statements of which each is right by itself. */
   async #read<T>(work: (sql: Sql, names: TransactionNames) => Promise<T>): Promise<T> {
-    const { connection } = this.#db;
-    return this.#named(connection, work);
+    return this.#db.connection.look(async (sql) => this.#named(sql, work));
   }
 
   /** Statements that belong together. */
@@ -221,7 +221,6 @@ export class PostgresStore implements Store {
   async claimRuns(params: StoreParams<"claimRuns">): Promise<ClaimedRun[]> {
     if (params.limit <= 0) return [];
     const { own = false } = params;
-    // Who found something will find more: then a look before is one more walk of the index.
     if (!this.#claims || params.chains.length > FEW_CHAINS) {
       const chains = await this.#read(async (sql, names) => runnableChains(sql, await names.chainNos(params.chains)));
       this.#claims = chains.length > 0;
@@ -258,16 +257,15 @@ export class PostgresStore implements Store {
 
   async activity(params: StoreParams<"activity">): Promise<Activity> {
     const { now } = params;
-    let lanes = await this.#read(readLanes);
-    const due = lanes.filter(({ next_at: at }) => at !== null && at <= now);
-    if (due.length > 0) {
-      await this.#write(async (unit) => promoteDue(unit, now, due));
-      lanes = await this.#read(readLanes);
-    }
-    return this.#read(async (sql, names) => {
-      const chains = params.chains.length === 0 ? undefined : await names.chainNos(params.chains);
-      return activity(sql, names, lanes, { now, leaseNow: this.#leaseParameter(now), chains });
-    });
+    const look = async () =>
+      this.#read(async (sql, names) => {
+        const chains = params.chains.length === 0 ? undefined : await names.chainNos(params.chains);
+        return activity(sql, names, { now, leaseNow: this.#leaseParameter(now), chains });
+      });
+    const found = await look();
+    if (found.due.length === 0) return found.activity;
+    await this.#write(async (unit) => promoteDue(unit, now, found.due));
+    return (await look()).activity;
   }
 
   activeBatches(): Promise<BatchRecord[]> {
@@ -291,9 +289,11 @@ export class PostgresStore implements Store {
   }
 
   async claimBatches(params: StoreParams<"claimBatches">): Promise<BatchRecord[]> {
-    const found = await this.#read(async (sql) => hasClaimable(sql, params, this.#leaseParameter(params.now)));
-    if (!found) return [];
-    return this.#write(async (unit) => claimBatches(unit, params, this.#leaseParameter(params.now)));
+    const leaseNow = this.#leaseParameter(params.now);
+    if (!this.#claimsBatches && !(await this.#read(async (sql) => hasClaimable(sql, params, leaseNow)))) return [];
+    const batches = await this.#write(async (unit) => claimBatches(unit, params, leaseNow));
+    this.#claimsBatches = batches.length > 0;
+    return batches;
   }
 
   updateBatch(params: StoreParams<"updateBatch">): Promise<boolean> {

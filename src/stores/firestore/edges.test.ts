@@ -16,6 +16,7 @@ import {
   usage,
 } from "../../testing/store-kit.ts";
 import { expectConservation } from "../../testing/store-suite.ts";
+import { SETTLE_CHUNK } from "./routing.ts";
 import type { FirestoreStore } from "./store.ts";
 
 const ids = (count: number, name = "run"): string[] => Array.from({ length: count }, (_, i) => `${name}-${i}`);
@@ -62,6 +63,32 @@ describeFirestore("a commit that the client sends twice, because the connection 
     await expect(claim).rejects.toMatchObject({ code: "store_unavailable", details: { inDoubt: true } });
     client.runTransaction = run;
     expect(await kit.state("a")).toBe("running");
+  });
+});
+
+describeFirestore("a settlement that is written in several parts", () => {
+  it.each([
+    ["breaks after the first", new Error("on purpose")],
+    ["loses its batch after the first", undefined],
+  ])("and %s is in doubt: runs that went on are in hand, and their worker cannot be told", async (_, failure) => {
+    const all = ids(SETTLE_CHUNK + 20, "run");
+    await kit.start(...all.map((id) => newRun(id)));
+    const runs = await kit.claim(all.length);
+    const turns = runs.map((run) => kit.turn(run, { entries: [request("q")], awaits: "q" }));
+    await store.commitTurns({ worker: "w1", now: kit.now, turns });
+    while ((await kit.form("b1"))?.state === "forming");
+    const batch = await kit.routing("b1");
+    const members = await kit.members("b1", undefined, all.length);
+    const rows = members.map((row) => ({ ...row, result: succeeded("x"), keptEpoch: 1 }));
+    before(2, async () => {
+      if (failure !== undefined) throw failure;
+      await kit.update(batch, {});
+    });
+    await expect(kit.settle(batch, rows, { worker: "w1" })).rejects.toMatchObject({ details: { inDoubt: true } });
+    expect((await store.stats()).runs).toMatchObject({ running: SETTLE_CHUNK, waiting: 20 });
+    // What a worker does in doubt.
+    await store.leave({ worker: "w1", now: kit.now });
+    expect((await store.stats()).runs).toMatchObject({ running: 0, runnable: SETTLE_CHUNK, waiting: 20 });
   });
 });
 

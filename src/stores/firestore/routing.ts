@@ -1,27 +1,19 @@
 import { type Answer, fateOf, type MemberOutcome, type MemberResult, triesOf } from "../answers.ts";
-import { openMembers } from "../batch-update.ts";
-import type { SettleRow } from "../../core/store.ts";
+import { errorText, openMembers } from "../batch-update.ts";
+import type { ResumedRun, SettleRow, StoreParams } from "../../core/store.ts";
 import { atTier, isDirect } from "../../core/tiers.ts";
-import { DEPARTED, ENTRY } from "../codes.ts";
-import { REQUESTS } from "../counts.ts";
-import { type Bill, billOf, noBill } from "../money.ts";
+import { DEPARTED, ENTRY, RUN } from "../codes.ts";
+import { REQUESTS, RUNS } from "../counts.ts";
+import { type Bill, billOf, noBill, toUsd } from "../money.ts";
 import { batchInHand } from "./batches.ts";
 import { chargeEntry, chargeRun, fitting, settleEntry } from "./entries.ts";
 import { isEntryKey, laneKey, laneOf, runOf } from "./keys.ts";
 import { enqueue } from "./queue.ts";
 import { batchKey, type BatchRow, departedKey, type EntryRow, type RunRow } from "./rows.ts";
+import { ensureWorker } from "./runs.ts";
 import { loadShares, passOn, shareAnswer } from "./shared.ts";
 import type { Unit } from "./unit.ts";
 import { MAX_TEXT } from "./working-set.ts";
-
-export interface SettleParams {
-  batch: string;
-  epoch: number;
-  now: number;
-  rows: SettleRow[];
-  unknown: number;
-  cursor: number;
-}
 
 export interface Settled {
   settled: number;
@@ -31,6 +23,7 @@ export interface Settled {
   before: number;
   /** Rows of the call that are done, those of earlier transactions included: where the next one goes on. */
   done: number;
+  resumed: ResumedRun[];
 }
 
 /** Rows that one transaction settles: each is an entry and a run. */
@@ -42,7 +35,12 @@ const SETTLE_BYTES = 2_000_000;
  * are done (`ahead`). A job's output never changes, so whoever reads it again from the cursor comes to the same rows in the same order: the first `ahead` of them are passed over, and nothing is lost or counted
  * twice. Answers of direct calls come in any order, and from several calls at once: there a row that comes again is a duplicate.
  */
-export async function settleRows(unit: Unit, params: SettleParams, chunk: number, from?: number): Promise<Settled | undefined> {
+export async function settleRows(
+  unit: Unit,
+  params: StoreParams<"settleRows">,
+  chunk: number,
+  from?: number,
+): Promise<Settled | undefined> {
   const idsFrom = (first: number): string[] => params.rows.slice(first, first + chunk).map(({ id }) => id);
   // The guess is right but for a call after one that broke.
   await prefetch(unit, params.batch, idsFrom(from ?? 0));
@@ -54,13 +52,23 @@ export async function settleRows(unit: Unit, params: SettleParams, chunk: number
   const rows = portion(unit, params.rows.slice(begin, begin + chunk));
   const done = begin + rows.length;
   const isLast = done >= params.rows.length;
-  const result: Settled = { settled: 0, duplicate: 0, unknown: isLast ? params.unknown : 0, before: from === undefined ? begin : 0, done };
+  const before = from === undefined ? begin : 0;
+  const result: Settled = { settled: 0, duplicate: 0, unknown: isLast ? params.unknown : 0, before, done, resumed: [] };
+  const { worker } = params;
+  const keepsTurns = worker !== undefined && rows.some(({ keptEpoch }) => keptEpoch !== undefined);
+  const keeper = keepsTurns ? await ensureWorker(unit, worker) : undefined;
   await unit.load({ departed: rows.flatMap((row) => (isMember(unit, batch, row) ? [] : [departedKey(batch.no, row.id, row.attempt)])) });
-  for (const row of rows) {
+  for (const [i, row] of rows.entries()) {
     const entry = isEntryKey(row.id) ? unit.entries.peek(row.id) : undefined;
     if (entry !== undefined && isMember(unit, batch, row)) {
+      const waits = unit.run(runOf(entry.no)).state === RUN.waiting;
       count(unit, batch, await settleMember(unit, batch, entry, row.result, params.now));
       result.settled += 1;
+      const run = waits && keeper !== undefined ? resume(unit, entry, row, keeper) : undefined;
+      if (run !== undefined) {
+        const { epoch, seq, usd, reserved } = run;
+        result.resumed.push({ row: begin + i, epoch, seq, usd: toUsd(usd), reservedUsd: toUsd(reserved) });
+      }
     } else if (
       isEntryKey(row.id) &&
       ((await billDeparted(unit, batch, row, params.now)) || (entry?.batch === batch.no && entry.state !== ENTRY.batched))
@@ -75,6 +83,18 @@ export async function settleRows(unit: Unit, params: SettleParams, chunk: number
     ...(isOrdered && { ahead: isLast ? Math.max(0, batch.ahead - params.rows.length) : done }),
   });
   return result;
+}
+
+/** Does to the run that just woke up what a claim would do, if its turn is kept since its last one and the answer is stored as it came. */
+function resume(unit: Unit, entry: EntryRow, { result, keptEpoch }: SettleRow, worker: string): RunRow | undefined {
+  const run = unit.run(runOf(entry.no));
+  const isAsItCame =
+    (result.type === "succeeded" && unit.entries.text(entry, "value") === result.value) ||
+    (result.type === "failed" && unit.entries.text(entry, "error") === errorText(result.error));
+  if (run.state !== RUN.runnable || run.epoch !== keptEpoch || !isAsItCame) return undefined;
+  unit.runs.change(run, { state: RUN.running, epoch: run.epoch + 1, worker });
+  unit.tallies.move(RUNS, RUN.runnable, RUN.running);
+  return run;
 }
 
 /** The first of these rows that one transaction can carry. */

@@ -20,7 +20,6 @@ describeFirestore("Firestore's emulator", () => {
     { it: it.concurrent, expect, describe: except("on a random walk", describe) },
     {
       name: "Firestore",
-      without: { resuming: "every turn is claimed" },
       async createStore() {
         const client = newClient();
         const opened: FirestoreStore[] = [];

@@ -1,4 +1,4 @@
-import { notOpen } from "../store-errors.ts";
+import { inDoubt, notOpen } from "../store-errors.ts";
 import type {
   Activity,
   BatchRecord,
@@ -10,6 +10,7 @@ import type {
   NewRun,
   Page,
   RequestRecord,
+  ResumedRun,
   RunRecord,
   SettledRows,
   SpendRow,
@@ -322,16 +323,25 @@ export class FirestoreStore implements Store {
 
   async settleRows(params: StoreParams<"settleRows">): Promise<SettledRows | undefined> {
     const total = { settled: 0, duplicate: 0, unknown: 0 };
+    const resumed: ResumedRun[] = [];
     let from: number | undefined;
-    do {
-      const part = await this.#write(async (unit) => settleRows(unit, params, SETTLE_CHUNK, from));
-      if (part === undefined) return undefined;
-      total.settled += part.before + part.settled;
-      total.duplicate += part.duplicate;
-      total.unknown += part.unknown;
-      from = part.done;
-    } while (from < params.rows.length);
-    return this.#told(total, params.now);
+    try {
+      do {
+        const part = await this.#write(async (unit) => settleRows(unit, params, SETTLE_CHUNK, from));
+        if (part === undefined && resumed.length === 0) return undefined;
+        if (part === undefined) throw new Error(`Batch ${params.batch} was taken over while its rows were settled.`);
+        total.settled += part.before + part.settled;
+        total.duplicate += part.duplicate;
+        total.unknown += part.unknown;
+        resumed.push(...part.resumed);
+        from = part.done;
+      } while (from < params.rows.length);
+      const told = await this.#told(total, params.now);
+      return resumed.length === 0 ? told : { ...told, resumed };
+    } catch (thrown) {
+      // The caller cannot be told of the runs that he has in hand since an earlier part.
+      throw resumed.length === 0 || isInDoubt(thrown) ? thrown : inDoubt(this.place, thrown);
+    }
   }
 
   /** Does what was too much for one transaction: tells of shared answers and of the ends of runs, and withdraws what these had open. */

@@ -1,4 +1,5 @@
 import type { CommitResult, NewRun, TurnCommit } from "../../core/store.ts";
+import { awaitedRequest } from "../awaited.ts";
 import { RUN, runStates } from "../codes.ts";
 import { RUNS } from "../counts.ts";
 import { cancelled } from "../run-errors.ts";
@@ -145,5 +146,5 @@ async function addStarts(unit: Unit, run: RunRow, turn: TurnCommit, now: number)
 function save(unit: Unit, run: RunRow, turn: TurnCommit, state: number, attempts: number, retryAt: number | null): CommitResult {
   unit.runs.change(run, { code: turn.code, retry_at: retryAt, attempts, state, worker: state === RUN.running ? run.worker : null });
   unit.tallies.move(RUNS, RUN.running, state);
-  return { state: runStates[state] ?? "runnable", seq: run.seq };
+  return { state: runStates[state] ?? "runnable", seq: run.seq, ...awaitedRequest(turn, state, (no) => entryKey(run.no, no)) };
 }

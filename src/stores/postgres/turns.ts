@@ -1,7 +1,7 @@
 import { errorText } from "../batch-update.ts";
 import type { CommitResult, NewRun, TurnCommit } from "../../core/store.ts";
 import { awaitedRequest } from "../awaited.ts";
-import { entryNo, RUN, runStates } from "../codes.ts";
+import { entryNo, requestId, RUN, runStates } from "../codes.ts";
 import { cancelled } from "../run-errors.ts";
 import { noBill } from "../money.ts";
 import { column, toArray } from "./arrays.ts";
@@ -151,7 +151,11 @@ async function commitQuickly(
     unit.tallies.move(RUNS, RUN.running, state);
     if (state !== RUN.running) unit.names.dropRun(turn.run, turn.epoch);
     if (turn.outcome.type === "completed") unit.setOutcome(no, { output: turn.outcome.output, error: null });
-    done.set(turn, { state: runStates[state] ?? "runnable", seq, ...awaitedRequest(turn, no, state) });
+    done.set(turn, {
+      state: runStates[state] ?? "runnable",
+      seq,
+      ...awaitedRequest(turn, state, (entry) => requestId(entryNo(no, entry))),
+    });
   }
   return done;
 }
@@ -253,5 +257,5 @@ function save(unit: Unit, run: RunRow, turn: TurnCommit, state: number, attempts
   unit.runs.change(run, state === RUN.running ? { state } : { state, worker: null });
   unit.tallies.move(RUNS, RUN.running, state);
   if (state !== RUN.running) unit.names.dropRun(turn.run, turn.epoch);
-  return { state: runStates[state] ?? "runnable", seq: run.seq, ...awaitedRequest(turn, run.no, state) };
+  return { state: runStates[state] ?? "runnable", seq: run.seq, ...awaitedRequest(turn, state, (no) => requestId(entryNo(run.no, no))) };
 }

@@ -1,6 +1,6 @@
 import type { CommitResult, TurnCommit } from "../../core/store.ts";
 import { awaitedRequest } from "../awaited.ts";
-import { entryNo, RUN, runStates } from "../codes.ts";
+import { entryNo, requestId, RUN, runStates } from "../codes.ts";
 import { cancelled } from "../run-errors.ts";
 import type { Database } from "./database.ts";
 import { chargeRun } from "./entries.ts";
@@ -112,7 +112,7 @@ function commitQuickly(db: Database, no: number, worker: number, now: number, tu
   });
   db.tallies.move(RUNS, RUN.running, state);
   if (type === "waiting") db.names.dropRun(turn.run);
-  return { state: type, seq, ...awaitedRequest(turn, no, state) };
+  return { state: type, seq, ...awaitedRequest(turn, state, (entry) => requestId(entryNo(no, entry))) };
 }
 
 /**
@@ -187,5 +187,5 @@ function save(db: Database, run: TurnRow, turn: TurnCommit, state: number, attem
   );
   db.tallies.move(RUNS, RUN.running, state);
   if (state !== RUN.running) db.names.dropRun(turn.run);
-  return { state: runStates[state] ?? "runnable", seq: run.seq, ...awaitedRequest(turn, run.no, state) };
+  return { state: runStates[state] ?? "runnable", seq: run.seq, ...awaitedRequest(turn, state, (no) => requestId(entryNo(run.no, no))) };
 }

@@ -92,10 +92,11 @@ describe.each([
 
   it("of which several things were asked at once does none of them after one that fails", async () => {
     const failing = connection.write(async (sql) => {
-      await Promise.all([sql.run(insert, [1]), sql.run("SELECT 1 / 0"), sql.run(insert, [2])]);
+      await Promise.all([sql.run(insert, [1]), sql.run("SELECT 1 / 0"), ...[2, 3, 4, 5].map(async (n) => sql.run(insert, [n]))]);
     });
     await expect(failing).rejects.toMatchObject({ code: "22012" });
-    expect(await kept()).toEqual([]);
+    // Whatever was still to be sent would be by now.
+    for (let looks = 0; looks < 10; looks += 1) expect(await kept()).toEqual([]);
   });
 
   it("is not committed if its work throws, whatever is on its way", async () => {

@@ -135,9 +135,17 @@ export class RunStage {
     const limit = Math.min(claimSize, this.#room);
     const chains = this.#context.chains();
     if (limit <= 0 || chains.length === 0 || !this.#context.mayClaim()) return [];
-    const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains, own });
-    if (runs.length === 0) return [];
-    return this.#takeUp(runs);
+    // Answers that are settled meanwhile must not bring turns into the same room.
+    let expected = limit;
+    this.#expected += expected;
+    try {
+      const runs = await store.claimRuns({ worker, now: clock.now(), limit, chains, own });
+      this.#expected += runs.length - expected;
+      expected = runs.length;
+      return runs.length === 0 ? [] : await this.#takeUp(runs);
+    } finally {
+      this.#expected -= expected;
+    }
   }
 
   /** Turns that may be begun besides those in hand. */
@@ -169,7 +177,11 @@ export class RunStage {
     const kept = this.#keptFor(rows);
     this.#expected += kept.size;
     try {
-      const settled = await store.settleRows({ batch, epoch, now: clock.now(), rows, ...rest, ...(kept.size > 0 && { worker }) });
+      const marked = rows.map((row, index) => {
+        const parked = kept.get(index);
+        return parked === undefined ? row : { ...row, keptEpoch: parked.turn.run.epoch };
+      });
+      const settled = await store.settleRows({ batch, epoch, now: clock.now(), rows: marked, ...rest, ...(kept.size > 0 && { worker }) });
       if (settled?.resumed) this.#goOn(settled.resumed, rows, kept);
       return settled;
     } catch (error) {
@@ -180,7 +192,7 @@ export class RunStage {
     }
   }
 
-  /** Marks the rows whose turns are kept here. By the index of the row. */
+  /** Turns that are kept here and wait for one of these rows, by its index. */
   #keptFor(rows: readonly SettleRow[]): Map<number, ParkedTurn> {
     const kept = new Map<number, ParkedTurn>();
     if (!this.#context.mayClaim() || this.#context.signal.aborted) return kept;
@@ -190,13 +202,14 @@ export class RunStage {
       const { type } = row.result;
       const parked = type === "succeeded" || type === "failed" ? this.#parked.awaiting(row.id) : undefined;
       if (parked === undefined) continue;
-      row.keptEpoch = parked.turn.run.epoch;
       kept.set(index, parked);
     }
     return kept;
   }
 
   #goOn(resumed: readonly ResumedRun[], rows: readonly SettleRow[], kept: ReadonlyMap<number, ParkedTurn>): void {
+    // Who stops begins nothing: it gives back what it has in hand.
+    if (this.#context.signal.aborted) return;
     const again: ClaimedRun[] = [];
     for (const { row: index, ...claim } of resumed) {
       const parked = kept.get(index)!;
@@ -214,12 +227,17 @@ export class RunStage {
   }
 
   async #beginAgain(runs: readonly ClaimedRun[]): Promise<void> {
+    let executions: Promise<void>[] = [];
+    this.#expected += runs.length;
     try {
-      await Promise.all(await this.#takeUp(runs));
+      executions = await this.#takeUp(runs);
     } catch (error) {
       this.#context.log.error(`${runs.length} runs in hand could not be taken up, and are given up: ${messageOf(error)}`);
       this.#context.doubt();
+    } finally {
+      this.#expected -= runs.length;
     }
+    await Promise.all(executions);
   }
 
   /** The histories of claimed runs; a run whose own cannot be had goes back, to be tried again later. */

@@ -128,6 +128,75 @@ describe("a turn that waits in memory for one prompt", () => {
     expect(await claimed()).toHaveLength(12 + 9);
   });
 
+  it("leaves no more turns in hand than there may be, also while a claim is under way", async () => {
+    const { kit, store } = countingKit({ worker: { concurrency: 2 } });
+    let busy = 0;
+    let most = 0;
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const work = async () => {
+      most = Math.max(most, (busy += 1));
+      await gate;
+      busy -= 1;
+    };
+    const asking = kit.gembatch.chain("asking", async ({ models, step }, n: number) => {
+      await models.generateContent(ask(`p${n}`));
+      await step("work", work);
+    });
+    const fresh = kit.gembatch.chain("fresh", async ({ step }) => step("work", work));
+    for (const n of [1, 2]) await asking.start(n, { id: `asking-${n}` });
+    await kit.advance("30s");
+    for (const n of [1, 2]) await fresh.start(undefined, { id: `fresh-${n}` });
+    const claim = store.claimRuns.bind(store);
+    let nested = false;
+    store.claimRuns = async (params) => {
+      if (!nested) {
+        nested = true;
+        // The answers come while the claim of others is on its way.
+        await kit.clock.advance(60_000);
+        await kit.worker.tick();
+        await kit.worker.tick();
+      }
+      return claim(params);
+    };
+    await kit.worker.tick();
+    expect([nested, most]).toEqual([true, 2]);
+    open();
+    await kit.run();
+    expect((await kit.gembatch.stats()).runs.completed).toBe(4);
+    expect(most).toBe(2);
+  });
+
+  it("is not begun by a worker that stops: it goes back, and another one goes on", async () => {
+    const clock = new ManualClock();
+    const shared = { clock, store: new SqliteStore({ path: ":memory:" }), provider: new SteerableProvider({ clock }) };
+    const calls: string[] = [];
+    const define = (kit: ReturnType<typeof createTestKit>, name: string) =>
+      kit.gembatch.chain("two", async ({ models, step }) => {
+        await models.generateContent(ask("first"));
+        return step("work", () => calls.push(name));
+      });
+    const stopping = createTestKit(shared);
+    const chain = define(stopping, "stopping");
+    await chain.start(undefined, { id: "a" });
+    await stopping.advance("30s");
+    const settle = shared.store.settleRows.bind(shared.store);
+    let stopped: Promise<void> | undefined;
+    shared.store.settleRows = async (params) => {
+      const settled = await settle(params);
+      stopped ??= stopping.worker.stop();
+      return settled;
+    };
+    await clock.advance(60_000);
+    await stopping.worker.tick();
+    await stopped;
+    expect((await shared.store.stats()).runs).toMatchObject({ running: 0, runnable: 1 });
+    const other = createTestKit({ ...shared, seed: 2 });
+    define(other, "other");
+    await other.run();
+    expect(calls).toEqual(["other"]);
+  });
+
   it("begins anew if its code went on by itself in the very moment of its answer", async () => {
     const { kit, store } = countingKit();
     let goOn = () => {};

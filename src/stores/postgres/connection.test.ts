@@ -5,6 +5,8 @@ import { type PgPool, resolveOptions } from "./options.ts";
 
 const wanted = "SELECT n FROM pg_temp.kept ORDER BY n";
 const insert = "INSERT INTO pg_temp.kept (n) VALUES ($1)";
+/** What the next statement that is refused begins with. */
+let refused: string | undefined;
 
 describe.each([
   ["that sends on", true],
@@ -99,6 +101,18 @@ describe.each([
     for (let looks = 0; looks < 10; looks += 1) expect(await kept()).toEqual([]);
   });
 
+  it("whose beginning is refused does nothing: each statement would be a transaction of its own", async () => {
+    for (const take of ["write", "read"] as const) {
+      refused = "BEGIN";
+      const failing = connection[take](async (sql) => {
+        await Promise.all([sql.run(insert, [1]), sql.rows(wanted), sql.send(insert, [2])]);
+      });
+      await expect(failing).rejects.toMatchObject({ code: "store_unavailable", cause: { code: "57014" } });
+      expect(seen.splice(0).map((text) => text.slice(0, 5))).toEqual(["BEGIN", "ROLLB", "---"]);
+    }
+    expect(await kept()).toEqual([]);
+  });
+
   it("is not committed if its work throws, whatever is on its way", async () => {
     const failing = connection.write(async (sql) => {
       await sql.send(insert, [1]);
@@ -135,7 +149,13 @@ function watched(pool: Pool, seen: string[]): PgPool {
           const value: unknown = Reflect.get(target, name);
           if (name !== "query") return typeof value === "function" ? (value as (...args: unknown[]) => unknown).bind(target) : value;
           return async (query: string | { text: string }) => {
-            seen.push(typeof query === "string" ? query : query.text);
+            const text = typeof query === "string" ? query : query.text;
+            seen.push(text);
+            // As a server that is told to cancel what it does.
+            if (refused !== undefined && text.startsWith(refused)) {
+              refused = undefined;
+              throw Object.assign(new Error("canceling statement due to user request"), { code: "57014", severity: "ERROR" });
+            }
             const answer = await target.query(query);
             seen.push("---");
             return answer;

@@ -106,10 +106,11 @@ export class Connection {
 
   async #transaction<T>(client: PgClient, work: (sql: Sql) => Promise<T>): Promise<T> {
     const session = new Session(client, this);
-    await session.begin(`BEGIN; ${limits}; SELECT pg_current_xact_id()::text AS id`);
+    // By its id it can be found out what became of a commit.
+    const began = (await session.begin(`BEGIN; ${limits}; SELECT pg_current_xact_id()::text AS id`)) as unknown as {
+      rows: { id: string }[];
+    }[];
     const result = await session.work(work);
-    // Before the commit is on its way: without it nobody could find out what became of that.
-    const began = (await session.begun) as unknown as { rows: { id: string }[] }[];
     const id = began.at(-1)?.rows[0]?.id;
     try {
       await session.end();

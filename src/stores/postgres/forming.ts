@@ -74,8 +74,10 @@ async function toRecord(unit: Unit, batch: BatchRow): Promise<BatchRecord | unde
 
 /** Whoever forms a batch of a provider is alone with it until this transaction ends: its slots are counted, and taken, by one at a time. */
 async function lockForming(unit: Unit, provider: string): Promise<void> {
-  await unit.sql.send(`INSERT INTO gb.formers (provider) VALUES ($1) ON CONFLICT DO NOTHING`, [provider]);
-  await unit.sql.run(`SELECT 1 FROM gb.formers WHERE provider = $1 FOR UPDATE`, [provider]);
+  await Promise.all([
+    unit.sql.send(`INSERT INTO gb.formers (provider) VALUES ($1) ON CONFLICT DO NOTHING`, [provider]),
+    unit.sql.run(`SELECT 1 FROM gb.formers WHERE provider = $1 FOR UPDATE`, [provider]),
+  ]);
 }
 
 /** Whether a worker has the batch whose lease is alive. */

@@ -66,10 +66,14 @@ class Pooler implements PgPool {
   async connect(): Promise<PgClient> {
     const servers = await this.#servers;
     let pinned: Client | undefined;
-    const next = async (): Promise<Client> => {
+    // Whoever takes one has it for himself, for his transaction or his statement.
+    const take = async (): Promise<Client> => {
       for (;;) {
         const client = servers[(this.#turn += 1) % servers.length]!;
-        if (!this.#busy.has(client)) return client;
+        if (!this.#busy.has(client)) {
+          this.#busy.add(client);
+          return client;
+        }
         await new Promise((resolve) => setImmediate(resolve));
       }
     };
@@ -77,21 +81,24 @@ class Pooler implements PgPool {
       query: async (query) => {
         const text = typeof query === "string" ? query : query.text;
         if (typeof query !== "string" && query.name !== undefined) this.names += 1;
-        if (text.startsWith("BEGIN")) {
-          pinned = await next();
-          this.#busy.add(pinned);
-        }
-        const client = pinned ?? (await next());
+        if (text.startsWith("BEGIN")) pinned = await take();
+        const client = pinned ?? (await take());
         try {
           return await client.query(query as QueryConfig);
         } finally {
+          if (pinned === undefined) this.#busy.delete(client);
           if ((text === "COMMIT" || text === "ROLLBACK") && pinned !== undefined) {
             this.#busy.delete(pinned);
             pinned = undefined;
           }
         }
       },
-      release: () => undefined,
+      // A transaction that its client leaves is rolled back before anybody else has the connection.
+      release: () => {
+        const left = pinned;
+        pinned = undefined;
+        if (left !== undefined) void left.query("ROLLBACK").finally(() => this.#busy.delete(left));
+      },
       // The pooler keeps notifications to itself: it does not know whose they are.
       on: () => undefined,
       removeListener: () => undefined,

@@ -268,9 +268,11 @@ export async function claimRuns(
   unit: Unit,
   { worker, limit, chains, own }: { worker: string; limit: number; chains: readonly number[]; own: boolean },
 ): Promise<ClaimedRun[]> {
-  await unit.names.removeEmptyHands();
-  const claimAs = async (no: number) =>
-    unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, no, !own]);
+  // Behind the look at the worker, which locks it: workers before their hands.
+  const claimAs = async (no: number) => {
+    await unit.names.removeEmptyHands();
+    return unit.sql.rows<ClaimRow>(claim, [toArray("int4[]", chains.slice(0, CHAINS_PER_CLAIM)), limit, no, !own]);
+  };
   const { no: workerNo, value: rows } = await unit.names.asWorker(worker, claimAs);
   unit.tallies.move(RUNS, RUN.runnable, RUN.running, rows.length);
   await unit.names.loadChains(rows.map((row) => row[3]));

@@ -33,7 +33,6 @@ export class Session implements Sql {
   #failure: { thrown: unknown } | undefined;
   /** Nothing is sent any more: what goes on beside something that failed would come into the transaction of another. */
   #over = false;
-  begun: Promise<PgResult> | undefined;
 
   constructor(client: PgClient, connection: QueryMaker) {
     this.#client = client;
@@ -41,10 +40,9 @@ export class Session implements Sql {
     this.#pipelines = client.pipeline === true;
   }
 
-  async begin(text: string): Promise<void> {
-    this.begun = this.#ask(text);
-    if (this.#pipelines) this.#unanswered.push(this.begun.catch(() => undefined));
-    else await this.begun;
+  /** Whatever follows a beginning that the server refuses would each be a transaction of its own: so it is waited for before anything is sent that writes. */
+  async begin(text: string): Promise<PgResult> {
+    return this.#ask(text);
   }
 
   /** What fails in it fails with what failed first. Nothing is under way any more then. */
@@ -86,7 +84,7 @@ export class Session implements Sql {
   }
 
   async #ask(query: PgQuery | string): Promise<PgResult> {
-    if (this.#over) throw new SessionOver();
+    if (this.#over || this.#failure !== undefined) throw new SessionOver();
     const answer = this.#pipelines ? this.#client.query(query) : this.#inTurn(query);
     try {
       return await answer;

@@ -221,7 +221,7 @@ describe("query plans of the Postgres store", () => {
     ["hands_pkey", "WHERE h.worker = $1"],
     ["hands_pkey", "gb.hands WHERE worker = $1 AND no = ANY"],
     ["runs_pkey", "worker = h.worker OFFSET 0"],
-    ["runs_pkey", "THEN r.epoch = "],
+    ["runs_pkey", "array_agg(no) FROM woken"],
     ["runs_retrying", "WHERE queue = 3 AND retry_at <= $1 ORDER BY"],
     ["runs_starter", "WHERE starter = $1"],
     ["runs_ended", "r.ended_at IS NOT NULL AND r.pruned = $1"],

@@ -21,7 +21,7 @@ export async function settleRows(unit: Unit, params: StoreParams<"settleRows">):
   const [keeper, batch, members] = await Promise.all([
     keepsTurns ? unit.names.ensureWorker(worker) : undefined,
     batchInHand(unit, params.batch, params.epoch),
-    readMembers(unit, candidates),
+    membersOf(unit, candidates),
   ]);
   if (batch === undefined) return undefined;
   const quick = candidates.flatMap(({ row, index, no, result }): QuickRow[] => {
@@ -65,26 +65,40 @@ export async function settleRows(unit: Unit, params: StoreParams<"settleRows">):
  */
 const at = (array: string, no: string): string => `(${array})[width_bucket(${no}, $1::int8[])]`;
 
-/** One answer for a run that waits: most rows. The guards are within a CASE, as in `turns.ts`. */
-const answered = `
-  seq = r.seq + 1, open = r.open - 1, usd = r.usd + ${at("$2::float8[]", "r.no")},
-  standard_usd = r.standard_usd + ${at("$3::float8[]", "r.no")}, unpriced = r.unpriced + ${at("$4::int4[]", "r.no")},
-  reserved = r.reserved - ${at("$5::float8[]", "r.no")}`;
-const wakeUp = `
-  UPDATE gb.runs r SET state = 0, queue = 0, ${answered}
-  WHERE r.no = ANY($1::int8[]) AND CASE WHEN r.state = 2 THEN true ELSE false END
-  RETURNING r.no, r.seq, r.chain`;
-/** The same for runs whose turns are kept: into the hand of who keeps them, as a claim does. No index mentions what changes. */
-const resume = `
-  WITH resumed AS (
-    UPDATE gb.runs r SET state = 1, epoch = r.epoch + 1, worker = $7, home = $7, ${answered}
-    WHERE r.no = ANY($1::int8[]) AND CASE WHEN r.state = 2 THEN r.epoch = ${at("$6::int4[]", "r.no")} ELSE false END
-    RETURNING r.no, r.seq, r.chain, r.epoch, r.usd, r.reserved, r.id
-  ), hand AS (
-    INSERT INTO gb.hands (worker, runs) SELECT $7, array_agg(no) FROM resumed HAVING count(*) > 0 RETURNING no
-  ) SELECT *, (SELECT no FROM hand) FROM resumed`;
+/** Whether the turn of a run is kept, since the claim that the run is still under. */
+const isKept = `r.epoch = ${at("$6::int4[]", "r.no")}`;
 
-type ResumedRow = [no: number, seq: number, chain: number, epoch: number, usd: number, reserved: number, id: string, hand: number];
+/**
+ * One answer for a run that waits: most rows. It wakes up, or goes into the hand of who keeps its turn, as by a claim (whose home it is already); then no index mentions what changes. One statement for both, for runs are locked in the order of their numbers. The
+ * guard is within a CASE, as in `turns.ts`.
+ */
+const wakeUp = `
+  WITH woken AS (
+    UPDATE gb.runs r SET
+      state = CASE WHEN ${isKept} THEN 1 ELSE 0 END, queue = CASE WHEN ${isKept} THEN NULL ELSE 0 END, epoch = CASE WHEN ${isKept} THEN r.epoch + 1 ELSE r.epoch END,
+      worker = CASE WHEN ${isKept} THEN $7::int4 END,
+      seq = r.seq + 1, open = r.open - 1, usd = r.usd + ${at("$2::float8[]", "r.no")},
+      standard_usd = r.standard_usd + ${at("$3::float8[]", "r.no")}, unpriced = r.unpriced + ${at("$4::int4[]", "r.no")},
+      reserved = r.reserved - ${at("$5::float8[]", "r.no")}
+    WHERE r.no = ANY($1::int8[]) AND CASE WHEN r.state = 2 THEN true ELSE false END
+    RETURNING r.no, r.seq, r.chain, r.state, r.epoch, r.usd, r.reserved, r.id
+  ), hand AS (
+    INSERT INTO gb.hands (worker, runs) SELECT $7, array_agg(no) FROM woken WHERE state = 1 HAVING count(*) > 0 RETURNING no
+  ) SELECT *, (SELECT no FROM hand) FROM woken`;
+/** No run is under it. */
+const NO_EPOCH = -1;
+
+type WokenRow = [
+  no: number,
+  seq: number,
+  chain: number,
+  state: number,
+  epoch: number,
+  usd: number,
+  reserved: number,
+  id: string,
+  hand: number,
+];
 
 /** A final answer, the only one here for its run. */
 interface Candidate {
@@ -115,7 +129,7 @@ function candidatesOf(rows: readonly SettleRow[]): Candidate[] {
 type MemberRow = [no: number, batch: number, state: number, attempt: number, estimate: number | null];
 
 /** By number, of those that nobody shares or hurries. A member of a batch changes only under the batch's lock, so it need not be locked itself. */
-async function readMembers(unit: Unit, candidates: readonly Candidate[]) {
+async function membersOf(unit: Unit, candidates: readonly Candidate[]) {
   if (candidates.length === 0) return new Map<number, never>();
   const read = await unit.sql.rows<MemberRow>(
     `SELECT no, batch, state, attempt, estimate FROM gb.entries WHERE no = ANY($1::int8[]) AND check_at IS NULL AND shared IS NULL`,
@@ -146,41 +160,36 @@ async function settleQuickly(
   if (quick.length === 0) return { done, resumed };
   // In the order in which everybody locks.
   quick.sort((a, b) => a.no - b.no);
-  const runs = new Map<number, { seq: number; chain: number; resumed?: Omit<ResumedRun, "row"> }>();
-  const kept = keeper === undefined ? [] : quick.filter(({ row }) => row.keptEpoch !== undefined);
-  if (keeper !== undefined && kept.length > 0) {
-    const taken = await unit.sql.rows<ResumedRow>(resume, [
-      ...answerColumns(kept),
-      column("int4[]", kept, ({ row }) => row.keptEpoch),
-      keeper,
-    ]);
-    for (const [no, seq, chain, epoch, usd, reserved] of taken) {
-      runs.set(no, { seq, chain, resumed: { epoch, seq, usd: toUsd(usd), reservedUsd: toUsd(reserved) } });
-    }
-    const hand = taken[0]?.[7];
-    if (hand !== undefined) {
-      unit.names.keepRuns(
-        { worker: keeper, no: hand },
-        taken.map(([no, , , epoch, , , id]) => ({ id, no, epoch })),
-      );
-    }
-  }
-  const others = quick.filter(({ no }) => !runs.has(runOf(no)));
-  if (others.length > 0) {
-    const woken = await unit.sql.rows<[number, number, number]>(wakeUp, answerColumns(others));
-    for (const [no, seq, chain] of woken) runs.set(no, { seq, chain });
+  const woken = await unit.sql.rows<WokenRow>(wakeUp, [
+    column("int8[]", quick, ({ no }) => runOf(no)),
+    column("float8[]", quick, ({ bill }) => bill.usd),
+    column("float8[]", quick, ({ bill }) => bill.standardUsd),
+    column("int4[]", quick, ({ bill }) => bill.unpriced),
+    column("float8[]", quick, ({ released }) => released),
+    column("int4[]", quick, ({ row }) => (keeper === undefined ? NO_EPOCH : (row.keptEpoch ?? NO_EPOCH))),
+    keeper ?? null,
+  ]);
+  const runs = new Map(woken.map((row) => [row[0], row]));
+  const inHand = woken.filter(([, , , state]) => state === RUN.running);
+  const hand = inHand[0]?.[8];
+  if (keeper !== undefined && hand !== undefined) {
+    unit.names.keepRuns(
+      { worker: keeper, no: hand },
+      inHand.map(([no, , , , epoch, , , id]) => ({ id, no, epoch })),
+    );
   }
   const settled: { no: number; state: number; seq: number; answer: number; bill: Bill }[] = [];
   for (const { row, index, no, result, bill } of quick) {
     const run = runs.get(runOf(no));
     if (run === undefined) continue;
-    if (run.resumed !== undefined) resumed.push({ row: index, ...run.resumed });
+    const [, seq, chain, runState, epoch, usd, reserved] = run;
+    if (runState === RUN.running) resumed.push({ row: index, epoch, seq, usd: toUsd(usd), reservedUsd: toUsd(reserved) });
     const succeeded = result.type === "succeeded";
     const state = succeeded ? ENTRY.succeeded : ENTRY.failed;
     const answer = succeeded ? await unit.addAnswer(result.value, null) : await unit.addAnswer(null, errorText(result.error));
-    countAnswer(unit, batch, run.chain, result, now);
-    settled.push({ no, state, seq: run.seq, answer, bill });
-    unit.tallies.move(RUNS, RUN.waiting, run.resumed === undefined ? RUN.runnable : RUN.running);
+    countAnswer(unit, batch, chain, result, now);
+    settled.push({ no, state, seq, answer, bill });
+    unit.tallies.move(RUNS, RUN.waiting, runState);
     unit.tallies.move(REQUESTS, ENTRY.batched, state);
     count(unit, batch, succeeded ? "succeeded" : "failed");
     done.add(row);
@@ -197,15 +206,6 @@ async function settleQuickly(
   ]);
   return { done, resumed };
 }
-
-/** What the answers of these rows add to their runs; the first five parameters of `wakeUp` and `resume`. */
-const answerColumns = (rows: readonly QuickRow[]): Buffer[] => [
-  column("int8[]", rows, ({ no }) => runOf(no)),
-  column("float8[]", rows, ({ bill }) => bill.usd),
-  column("float8[]", rows, ({ bill }) => bill.standardUsd),
-  column("int4[]", rows, ({ bill }) => bill.unpriced),
-  column("float8[]", rows, ({ released }) => released),
-];
 
 export async function settleRemaining(
   unit: Unit,

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { describeFirestore, newClient, openStore } from "../../../test/support/firestore-store.ts";
+import { subjectOf } from "../../../test/support/store-subject.ts";
 import type { TestFunctions } from "../../testing/provider-conformance.ts";
 import { testStore } from "../../testing/store-conformance.ts";
 import { declared } from "./indexes.ts";
 import { isServed, serves } from "../../../test/support/firestore-indexes.ts";
-import type { FirestoreStore, QueryShape } from "./store.ts";
+import type { QueryShape } from "./store.ts";
 
 const shapes = new Map<string, QueryShape>();
 
@@ -22,32 +23,14 @@ describeFirestore("Firestore's emulator", () => {
       name: "Firestore",
       async createStore() {
         const client = newClient();
-        const opened: FirestoreStore[] = [];
-        const note = (store: FirestoreStore): void => {
-          for (const shape of store.queryShapes()) shapes.set(JSON.stringify(shape), shape);
-        };
-        const open = async (): Promise<FirestoreStore> => {
-          const store = await openStore(client);
-          opened.push(store);
-          return store;
-        };
-        const store = await open();
-        return {
-          store,
-          peer: open,
-          async reopen() {
-            note(store);
-            await store.close();
-            return open();
+        return subjectOf({
+          open: async () => openStore(client),
+          beforeClose: (store) => {
+            if (!store.isOpen) return;
+            for (const shape of store.queryShapes()) shapes.set(JSON.stringify(shape), shape);
           },
-          async dispose() {
-            for (const item of opened) {
-              if (item.isOpen) note(item);
-              await item.close();
-            }
-            await client.terminate();
-          },
-        };
+          dispose: async () => client.terminate(),
+        });
       },
     },
   );

@@ -43,27 +43,18 @@ export class Connection {
 
   /** One statement, its own transaction. Repeated when the connection breaks: only for what changes nothing, or the same again. */
   async query<T = Row>(text: string, values: unknown[] = []): Promise<T[]> {
-    return this.#patiently(async () => {
-      const client = await this.#connect();
-      return this.#lend(client, () => new Session(client, this).query<T>(text, values));
-    });
+    return this.look((sql) => sql.query<T>(text, values));
   }
 
   async rows<T extends unknown[]>(text: string, values: unknown[] = []): Promise<T[]> {
-    return this.#patiently(async () => {
-      const client = await this.#connect();
-      return this.#lend(client, () => new Session(client, this).rows<T>(text, values));
-    });
+    return this.look((sql) => sql.rows<T>(text, values));
   }
 
   async run(text: string, values: unknown[] = []): Promise<number> {
-    return this.#patiently(async () => {
-      const client = await this.#connect();
-      return this.#lend(client, () => new Session(client, this).run(text, values));
-    });
+    return this.look((sql) => sql.run(text, values));
   }
 
-  /** Reads of which each is right by itself, on one connection. */
+  /** The same for several, each by itself, on one connection. */
   async look<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     return this.#patiently(async () => {
       const client = await this.#connect();

@@ -22,7 +22,7 @@ interface Source {
 export async function formBatch(
   unit: Unit,
   params: StoreParams<"formBatch">,
-  leaseTime: (sql: Sql, now: number) => Promise<number>,
+  readLeaseTime: (sql: Sql, now: number) => Promise<number>,
 ): Promise<BatchRecord | undefined> {
   const { now } = params;
   const lane = await unit.names.findLane(params.lane);
@@ -31,7 +31,7 @@ export async function formBatch(
     unit.names.ensureWorker(params.worker),
     lockForming(unit, params.lane.provider),
     findBatch(unit, params.batch),
-    leaseTime(unit.sql, now),
+    readLeaseTime(unit.sql, now),
   ]);
   let batch = found;
   if (batch !== undefined) {

@@ -27,7 +27,7 @@ export class Session implements Sql {
   readonly #client: PgClient;
   readonly #connection: QueryMaker;
   readonly #pipelines: boolean;
-  /** What has been sent, and on a connection that cannot do that, what is being waited for. */
+  /** What the next one waits for, on a connection that does not pipeline. */
   #last: Promise<unknown> = Promise.resolve();
   readonly #unanswered: Promise<unknown>[] = [];
   #failure: { thrown: unknown } | undefined;
@@ -40,7 +40,7 @@ export class Session implements Sql {
     this.#pipelines = client.pipeline === true;
   }
 
-  /** Whatever follows a beginning that the server refuses would each be a transaction of its own: so it is waited for before anything is sent that writes. */
+  /** To be waited for: behind a beginning that the server refuses, each statement would be a transaction of its own. */
   async begin(text: string): Promise<PgResult> {
     return this.#ask(text);
   }

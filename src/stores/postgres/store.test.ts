@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { Schemas } from "../../../test/support/postgres-schemas.ts";
+import { subjectOf } from "../../../test/support/store-subject.ts";
 import { testStore } from "../../testing/store-conformance.ts";
-import type { PostgresStore } from "./store.ts";
 import { isThorough } from "../../../test/support/thorough.ts";
 
 testPostgres("Postgres", true);
@@ -19,25 +19,7 @@ function testPostgres(name: string, pipeline: boolean): void {
       walks: isThorough ? 4 : pipeline ? 2 : 1,
       async createStore() {
         const schema = await schemas.take();
-        const opened: PostgresStore[] = [];
-        const open = async (): Promise<PostgresStore> => {
-          const store = await schemas.open(schema);
-          opened.push(store);
-          return store;
-        };
-        const store = await open();
-        return {
-          store,
-          peer: open,
-          async reopen() {
-            await store.close();
-            return open();
-          },
-          async dispose() {
-            for (const item of opened) await item.close();
-            await schemas.giveBack(schema);
-          },
-        };
+        return subjectOf({ open: async () => schemas.open(schema), dispose: async () => schemas.giveBack(schema) });
       },
     },
   );

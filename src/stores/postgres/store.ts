@@ -73,7 +73,7 @@ export class PostgresStore implements Store {
   readonly #names = new Names();
   readonly #numbers: AnswerNumbers = { next: 0, end: 0 };
   #places: Places = new Map();
-  /** The last claim found something: then one more look before the next would mostly be one too many. */
+  /** Whether the last claim found something: then the next one does not look before, for it will mostly find something, too. */
   #claims = false;
   #claimsBatches = false;
   #opened: Opened | undefined;

@@ -5,7 +5,8 @@
  */
 import { describe, GembatchError } from "./errors.ts";
 import { refuseUnknown } from "./options.ts";
-import type { SpendRow } from "./store.ts";
+import type { ClaimedRun, NewRequest, SpendRow } from "./store.ts";
+import { priceFactor } from "./tiers.ts";
 
 /**
  * At most `usd` US dollars: per run, per day or month (UTC), or in all (`total`: everything that the store has on record). Answers of models without a price cannot be counted.
@@ -78,6 +79,24 @@ export function freeBudget(
 export function freeOfRun(budgets: readonly Budget[], run: { usd: number; reservedUsd: number }): FreeBudget | undefined {
   const budget = budgets.find(({ per }) => per === "run");
   return budget && { freeUsd: Math.max(0, budget.usd - run.usd - run.reservedUsd), budget };
+}
+
+/** Why the prompts that a run asks for next are not sent: with them it would cost more than a run may. Retried with a larger budget, it asks for them again. */
+export function excessOfRun(
+  budgets: readonly Budget[],
+  { id, usd, reservedUsd }: Pick<ClaimedRun, "id" | "usd" | "reservedUsd">,
+  asked: readonly NewRequest[],
+): GembatchError | undefined {
+  const free = freeOfRun(budgets, { usd, reservedUsd });
+  if (!free || asked.length === 0) return undefined;
+  const unpriced = asked.find((request) => request.usd === undefined);
+  const wanted = asked.reduce((sum, request) => sum + (request.usd ?? 0) * priceFactor(request.lane), 0);
+  if (!unpriced && wanted <= free.freeUsd) return undefined;
+  const why = unpriced ? `The price of ${unpriced.lane.model} is unknown.` : budgetReason(free, wanted);
+  return new GembatchError("budget_exceeded", `Run ${id} is held, its next ${asked.length} prompts are not sent. ${why}`, {
+    hint: unpriced ? "Add the model to the option prices, then retry the run." : "Then retry the run.",
+    details: { usd, wantedUsd: wanted, freeUsd: free.freeUsd },
+  });
 }
 
 /** The start of every `SpendRow.day` that counts. */

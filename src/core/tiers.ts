@@ -29,6 +29,11 @@ export function isDirect(lane: { tier?: Exclude<LaneTier, "batch"> }): boolean {
   return lane.tier === "flex" || lane.tier === "standard";
 }
 
+/** Estimates are made at the batch tier; the standard tier costs twice as much. */
+export function priceFactor(lane: { tier?: Exclude<LaneTier, "batch"> }): number {
+  return lane.tier === "standard" ? 2 : 1;
+}
+
 /** The same lane at another tier. */
 export function atTier<L extends { tier?: Exclude<LaneTier, "batch"> }>(lane: L, tier: LaneTier): L {
   const { tier: _before, ...rest } = lane;

@@ -3,6 +3,7 @@ import { budgetReason, freeBudget, type Budget } from "../core/budget.ts";
 import { GembatchError } from "../core/errors.ts";
 import { laneName } from "../core/keys.ts";
 import type { Lane } from "../core/provider.ts";
+import { priceFactor } from "../core/tiers.ts";
 import type { BatchRecord, LaneActivity, Store } from "../core/store.ts";
 import { openMembers } from "./stage.ts";
 
@@ -97,9 +98,4 @@ function periodOf(budgets: readonly Budget[], now: number): { since?: string } {
   if (budgets.some(({ per }) => per === "total")) return {};
   const today = new Date(now).toISOString().slice(0, 10);
   return { since: budgets.some(({ per }) => per === "month") ? `${today.slice(0, 7)}-01` : today };
-}
-
-/** Estimates are made at the batch tier; the standard tier costs twice as much. */
-function priceFactor(lane: Lane): number {
-  return lane.tier === "standard" ? 2 : 1;
 }

@@ -4,7 +4,7 @@ import { answerText } from "../chain/requests.ts";
 import { completeSubmitted, type SubmittedPrompt } from "../chain/typed-output.ts";
 import { TurnLoop } from "../chain/turn-loop.ts";
 import { Turn, type TurnHost } from "../chain/turn.ts";
-import { budgetReason, freeOfRun } from "../core/budget.ts";
+import { excessOfRun } from "../core/budget.ts";
 import { GembatchError, serializeError, type SerializedError } from "../core/errors.ts";
 import type {
   BatchRecord,
@@ -66,8 +66,9 @@ export class RunStage {
   readonly #host: TurnHost;
   readonly #active = new Map<Turn, Promise<void>>();
   readonly #parked: ParkedTurns;
-  /** Turns that went on since the last advance, and those that may in a moment. */
+  /** Turns that went on by themselves since the last advance. */
   #resumed: Promise<void>[] = [];
+  /** Turns that may begin in a moment: of claims and settlements that are under way. */
   #expected = 0;
   /** Since when this worker looks for runs of its own in vain, and when it last took up those of any; monotonic. */
   #vainSince: number | undefined;
@@ -351,7 +352,7 @@ export class RunStage {
   /** The turn's own result, unless its code disagrees with its history. */
   #conclude(turn: Turn): TurnCommit | Promise<TurnCommit> {
     const divergence = turn.settled ? undefined : turn.divergence();
-    const excess = divergence || turn.settled ? undefined : this.#overBudget(turn);
+    const excess = divergence || turn.settled ? undefined : excessOfRun(this.#context.money.budgets, turn.run, turn.newRequests);
     if (excess) {
       this.#context.log.warn(excess.message, { run: turn.run.id, chain: turn.run.chain });
       return { ...turn.hold(), outcome: { type: "held", error: serializeError(excess, "budget_exceeded") } };
@@ -374,24 +375,6 @@ export class RunStage {
     const error = nonDeterminism(run, divergence, new Map(recorded.items.map(({ key, body }) => [key, body])));
     this.#context.log.error(error.message, { run: run.id, chain: run.chain });
     return { ...commit, outcome: { type: "held", error } };
-  }
-
-  /** Why the prompts of this turn are not sent: with them the run would cost more than a run may. Retried with a larger budget, it asks for them again. */
-  #overBudget(turn: Turn): GembatchError | undefined {
-    const { budgets } = this.#context.money;
-    if (!budgets.some(({ per }) => per === "run")) return undefined;
-    const { id, usd, reservedUsd } = turn.run;
-    const free = freeOfRun(budgets, { usd, reservedUsd });
-    const asked = turn.newRequests;
-    if (!free || asked.length === 0) return undefined;
-    const unpriced = asked.find((request) => request.usd === undefined);
-    const wanted = asked.reduce((sum, request) => sum + (request.usd ?? 0) * (request.lane.tier === "standard" ? 2 : 1), 0);
-    if (!unpriced && wanted <= free.freeUsd) return undefined;
-    const why = unpriced ? `The price of ${unpriced.lane.model} is unknown.` : budgetReason(free, wanted);
-    return new GembatchError("budget_exceeded", `Run ${id} is held, its next ${asked.length} prompts are not sent. ${why}`, {
-      hint: unpriced ? "Add the model to the option prices, then retry the run." : "Then retry the run.",
-      details: { usd, wantedUsd: wanted, freeUsd: free.freeUsd },
-    });
   }
 
   async #call(turn: Turn, definition: Definition): Promise<unknown> {

@@ -39,6 +39,16 @@ describe("a turn that waits in memory for one prompt", () => {
     expect((await kit.gembatch.stats()).requests.succeeded).toBe(80);
   });
 
+  it("goes on with the answer of a direct call as well", async () => {
+    const { kit, claimed } = countingKit({ tier: "standard" });
+    const chain = lineOf(kit, 3);
+    for (const id of ["a", "b"]) await chain.start(id, { id });
+    await kit.run();
+    for (const id of ["a", "b"]) expect(await chain.run(id).result()).toBe(`<2 <1 <0 ${id}>>>`);
+    expect(kit.provider.jobs).toEqual([]);
+    expect((await claimed()).toSorted()).toEqual(["a", "b"]);
+  });
+
   it("is told of a failed answer, too", async () => {
     const { kit, claimed } = countingKit({
       answer: (prompt) => (prompt === "bad" ? { error: { code: 3, message: "refused on purpose" } } : undefined),
